@@ -1,0 +1,1 @@
+"""Near-field localization through a reconfigurable intelligent surface."""

@@ -1,0 +1,52 @@
+"""``ris quickstart``: the whole line on a small scale, stage by stage, through the commands that users run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from audits.__main__ import main as audits
+from ris_pipeline.cli import commands
+from ris_pipeline.errors import IncompleteError
+from ris_pipeline.report import read_evaluation
+
+
+def quickstart(options: argparse.Namespace) -> int:
+    """Generate, search, train, tune, evaluate, localize, report and audit into ``--out``; each stage can be resumed.
+
+    Raises:
+        IncompleteError: a stage failed.
+    """
+    out: Path = options.out
+    with as_file(files("ris_pipeline") / "recipes" / "quickstart.toml") as recipe:
+        config = [recipe, *options.config]
+
+        def run(command: Callable[[argparse.Namespace], int], **arguments: object) -> None:
+            started = time.perf_counter()
+            commands.console.rule(f"ris {command.__name__}")
+            code = command(argparse.Namespace(**{"config": config, "overrides": options.overrides, **arguments}))
+            if code != 0:
+                raise IncompleteError(f"quickstart stopped: ris {command.__name__} returned {code}")
+            commands.console.print(f"{command.__name__}: {time.perf_counter() - started:.0f} s")
+
+        data, weights, tuned = out / "data", out / "run", out / "tuned.toml"
+        run(commands.generate, out=data, shards=None)
+        run(commands.hpo, data=data, out=out / "study", storage=None, trials=None)
+        started_before = (weights / "last.safetensors").exists()
+        run(commands.train, data=data, out=weights, from_hpo=out / "study" / "best.toml", resume=started_before)
+        run(commands.tune, data=data, weights=weights, out=tuned)
+        config = [*config, tuned]
+        evaluation = out / "evaluation.json"
+        run(commands.evaluate, data=data, weights=weights, method=None, json=evaluation)
+        shard = next(iter(sorted(data.glob("test-*.safetensors"))))
+        run(commands.localize, input=shard, weights=weights, method="network", json=out / "localization.json")
+        run(commands.report, evaluation=evaluation, run=weights, out=out / "report")
+    commands.console.rule("audits")
+    code = audits(["all", "--format", "text", "--format", f"json={out / 'audit-report.json'}"])
+    commands.console.print(commands.reporting.methods_table(read_evaluation(evaluation)))
+    commands.console.print(f"shards, study, checkpoint, metrics, figures and audit report are in {out}")
+    return code

@@ -1,0 +1,45 @@
+"""Estimators of source count and positions."""
+
+from __future__ import annotations
+
+from ris_pipeline.estimators.counting import (
+    aic,
+    aic_scores,
+    count_from_residuals,
+    eigenvalue_count,
+    mdl,
+    mdl_scores,
+    noise_variance_from_residuals,
+)
+from ris_pipeline.estimators.derivatives import steering_jacobian
+from ris_pipeline.estimators.likelihood import (
+    MaximumLikelihood,
+    Refined,
+    estimate_noise_variance,
+    maximum_likelihood,
+    refine,
+)
+from ris_pipeline.estimators.music import music, null_spectrum
+from ris_pipeline.estimators.spectrum import SearchGrid, bartlett_spectrum, find_peaks, grid_of
+
+__all__ = [
+    "MaximumLikelihood",
+    "Refined",
+    "SearchGrid",
+    "aic",
+    "aic_scores",
+    "bartlett_spectrum",
+    "count_from_residuals",
+    "eigenvalue_count",
+    "estimate_noise_variance",
+    "find_peaks",
+    "grid_of",
+    "maximum_likelihood",
+    "mdl",
+    "mdl_scores",
+    "music",
+    "noise_variance_from_residuals",
+    "null_spectrum",
+    "refine",
+    "steering_jacobian",
+]

@@ -1,0 +1,198 @@
+r"""MUSIC for the near field, with recursive projection.
+
+Axes: B scenes, N elements, K source slots, Q grid points, C candidates, S = B C searches. With an orthonormal basis E of the
+signal subspace (the k leading eigenvectors) the null spectrum is f(p) = \|a\|^2 - \|E^H a\|^2; it vanishes at the sources.
+
+The scan covers azimuth, elevation and all inverse ranges of the search grid: the whole domain lies inside the Rayleigh
+distance, so angles scanned at one range would lose the sources elsewhere (at half a metre the far-field steering vector is
+nearly orthogonal to the exact one). Each source found is projected out of subspace and steering vectors before the next is
+sought, so that two sources closer than a grid cell give two peaks and every scene gives k distinct ones. Every position is
+polished on the plain null spectrum.
+
+Sources: Schmidt, "Multiple emitter location and signal parameter estimation", IEEE TAP 34, 1986; Huang and Barkat, "Near-field
+multiple source localization by passive sensor array", IEEE TAP 39, 1991; Makela, Stenroos, Sarvas, Ilmoniemi, "Truncated
+RAP-MUSIC (TRAP-MUSIC) for MEG and EEG source localization", NeuroImage 167, 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from ris_pipeline.arrays import Sources, steering_vector
+from ris_pipeline.config import Config
+from ris_pipeline.covariance import FactoredCovariance
+from ris_pipeline.errors import DataError
+from ris_pipeline.estimators.derivatives import inside, search_box, search_jacobian, to_position
+from ris_pipeline.estimators.levenberg import Quadratic, minimise
+from ris_pipeline.estimators.sensing import amplitudes, orthonormal_basis, outside, squared_modulus
+from ris_pipeline.estimators.spectrum import SearchGrid, find_peaks, grid_of
+
+CANDIDATES = 2
+"""Peaks of the scan that are refined before one of them is chosen."""
+CHUNK_SCENES = 64
+"""Scenes that are scanned at a time."""
+DISTINCT = 0.999
+"""Two positions are the same source when their steering vectors correlate more than this."""
+
+
+def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) -> Sources:
+    """Positions of k sources per scene from the leading subspace of a covariance.
+
+    Estimates lie in the field of view; the strongest subspace match comes first. Where the covariance has fewer than k
+    dimensions, the remaining sources are the places farthest (in the sense of projection) from those found. Powers are the
+    least-squares fit of the factor to the steering vectors.
+
+    Args:
+        covariance: effective covariance, used as it is.
+        k: sources per scene, 0..k_max; below N.
+        config: array, field of view and search grid.
+
+    Raises:
+        DataError: k lies outside 0..k_max.
+    """
+    k_max = config.scene.k_max
+    if bool((k < 0).any()) or bool((k > k_max).any()):
+        raise DataError(f"k must lie in 0..{k_max} (scene.k_max), got {int(k.min())}..{int(k.max())}")
+    subspace = signal_subspace(covariance, k, k_max)
+    grid = grid_of(config, k.device)
+    chunks = zip(torch.split(subspace, CHUNK_SCENES), torch.split(k, CHUNK_SCENES), strict=True)
+    position = torch.cat([_search(basis, count, grid, config) for basis, count in chunks])
+    return Sources.from_position(position, _powers(covariance, position, k, config), k)
+
+
+def signal_subspace(covariance: FactoredCovariance, k: Int[Tensor, " B"], width: int) -> Complex[Tensor, "B N K"]:
+    """Orthonormal basis of the k leading eigenvectors of every scene, zero-padded to ``width`` columns."""
+    basis = covariance.leading_subspace(min(width, covariance.rank))
+    padded = basis.new_zeros(basis.shape[0], basis.shape[1], width)
+    padded[..., : basis.shape[-1]] = basis
+    return padded * (torch.arange(width, device=k.device) < k[:, None])[:, None, :]
+
+
+def null_spectrum(subspace: Complex[Tensor, "B N K"], config: Config) -> Float[Tensor, "B A E R"]:
+    r"""f(p) / N = 1 - \|E^H a\|^2 / N on the search grid, in single precision."""
+    grid = grid_of(config, subspace.device)
+    single = subspace.to(torch.complex64)
+    return grid.unflatten(grid.scan(lambda a: 1.0 - _energy(single, a) / config.array.n_elements))
+
+
+def _energy(basis: Complex[Tensor, "B N J"], steering: Complex[Tensor, "q N"]) -> Float[Tensor, "B q"]:
+    """|B^H a|^2 for the columns of a basis; one product for all scenes."""
+    batch, n, width = basis.shape
+    products = basis.mH.reshape(batch * width, n) @ steering.T
+    return squared_modulus(products).reshape(batch, width, -1).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class NullProblem:
+    r"""\|(I - W W^H) a(x)\|^2 / \|(I - Q Q^H) a(x)\|^2 per search; W spans Q (what was found) and the remaining signal subspace.
+
+    With Q empty this is the MUSIC null spectrum over N. It is a sum of squares that vanishes at the sources, so Gauss-Newton
+    with exact derivatives converges quadratically there.
+    """
+
+    signal: Complex[Tensor, "S N W"]
+    found: Complex[Tensor, "S N J"]
+    config: Config
+
+    def __getitem__(self, index: Tensor) -> NullProblem:
+        return NullProblem(self.signal[index], self.found[index], self.config)
+
+    def quadratic(self, x: Float[Tensor, "S 3"]) -> Quadratic:
+        """Value, descent direction and Gauss-Newton matrix."""
+        columns = search_jacobian(self.config.array, x)
+        kept, rest = outside(self.signal, columns), outside(self.found, columns)
+        size = torch.linalg.vector_norm(rest[..., 0], dim=-1).clamp_min(1e-9)[:, None]
+        growth = (rest[..., :1].conj() * rest[..., 1:]).real.sum(dim=1) / size**2
+        residual = kept[..., 0] / size
+        jacobian = kept[..., 1:] / size[..., None] - residual[..., None] * growth[:, None, :]
+        tall = torch.view_as_real(jacobian).permute(0, 1, 3, 2).flatten(1, 2)
+        flat = torch.view_as_real(residual).flatten(1)[..., None]
+        return Quadratic(flat.square().sum(dim=(1, 2)), -(tall.mT @ flat)[..., 0], tall.mT @ tall)
+
+
+def _search(subspace: Complex[Tensor, "B N K"], k: Int[Tensor, " B"], grid: SearchGrid, config: Config) -> Float[Tensor, "B K 3"]:
+    """Find k sources one after the other, then polish all of them."""
+    batch, n, width = subspace.shape
+    search = torch.ones((batch, width, 3), dtype=torch.float64, device=k.device)
+    found = subspace.new_zeros(batch, n, width)
+    explained = torch.zeros((batch, len(grid.search)), device=k.device)
+    for j in range(int(k.max()) if len(k) else 0):
+        remaining = remaining_subspace(subspace, found[..., :j], k - j)
+        search[:, j] = _next_source(remaining, found[..., :j], explained, grid, config)
+        steering = steering_vector(config.array, *to_position(search[:, : j + 1]).unbind(-1)).transpose(1, 2)
+        found[..., : j + 1] = orthonormal_basis(steering)
+        latest = found[..., j : j + 1].to(torch.complex64)
+        explained = explained + grid.scan(lambda a, latest=latest: _energy(latest, a))  # type: ignore[misc]
+    return _polish(subspace, search, k, config)
+
+
+def remaining_subspace(
+    subspace: Complex[Tensor, "B N K"], found: Complex[Tensor, "B N J"], dimension: Int[Tensor, " B"]
+) -> Complex[Tensor, "B N K"]:
+    """The ``dimension`` strongest directions of (I - Q Q^H) E, orthonormal; the others are zero columns."""
+    rest = outside(found, subspace)
+    values, vectors = torch.linalg.eigh(rest.mH @ rest)
+    values, vectors = values.flip(-1), vectors.flip(-1)
+    keep = (torch.arange(values.shape[-1], device=values.device) < dimension[:, None]) & (values > 1e-12)
+    scale = torch.where(keep, values.clamp_min(1e-12).rsqrt(), 0.0)
+    remaining: Tensor = (rest @ vectors) * scale[:, None, :]
+    return remaining
+
+
+def _next_source(
+    remaining: Complex[Tensor, "B N K"],
+    found: Complex[Tensor, "B N J"],
+    explained: Float[Tensor, "B Q"],
+    grid: SearchGrid,
+    config: Config,
+) -> Float[Tensor, "B 3"]:
+    """Highest peak of |U^H a|^2 / |(I - Q Q^H) a|^2 after refining the best cells of the scan."""
+    n = config.array.n_elements
+    single = remaining.to(torch.complex64)
+    free = (n - explained).clamp_min(1e-3 * n)
+    # The small second term decides where nothing of the subspace is left.
+    ratio = grid.scan(lambda a: _energy(single, a)) / free + 1e-5 * free / n
+    index, _ = find_peaks(grid.unflatten(torch.where(explained < (1.0 - 1e-3) * n, ratio, 0.0)), CANDIDATES)
+    batch, count = index.shape
+    scene = torch.arange(batch, device=index.device).repeat_interleave(count)
+    problem = NullProblem(torch.cat((found, remaining), dim=-1)[scene], found[scene], config)
+    x, value = minimise(
+        problem, grid.search[index.flatten()], *search_box(config.scene, index.device), config.estimate.refine_steps
+    )
+    best = value.reshape(batch, count).argmin(dim=1)
+    return x.reshape(batch, count, 3)[torch.arange(batch, device=index.device), best]
+
+
+def _polish(
+    subspace: Complex[Tensor, "B N K"], search: Float[Tensor, "B K 3"], k: Int[Tensor, " B"], config: Config
+) -> Float[Tensor, "B K 3"]:
+    """Refine every position on the plain null spectrum; one that falls onto another source keeps its place."""
+    batch, width, _ = search.shape
+    lower, upper = search_box(config.scene, search.device)
+    scene = torch.arange(batch, device=search.device).repeat_interleave(width)
+    occupied = torch.nonzero((torch.arange(width, device=k.device) < k[:, None]).flatten())[:, 0]
+    problem = NullProblem(subspace[scene[occupied]], subspace.new_zeros(len(occupied), subspace.shape[1], 0), config)
+    polished = search.flatten(0, 1).clone()
+    polished[occupied], _ = minimise(problem, polished[occupied], lower, upper, config.estimate.refine_steps)
+    refined = polished.reshape(batch, width, 3)
+    steering = steering_vector(config.array, *to_position(refined).unbind(-1))
+    correlation = (steering @ steering.mH).abs() / config.array.n_elements
+    earlier = correlation.tril(-1) * (torch.arange(width, device=k.device) < k[:, None])[:, None, :]
+    refined = torch.where((earlier > DISTINCT).any(dim=-1)[..., None], search, refined)
+    return inside(to_position(refined), config.scene)
+
+
+def _powers(
+    covariance: FactoredCovariance, position: Float[Tensor, "B K 3"], k: Int[Tensor, " B"], config: Config
+) -> Float[Tensor, "B K"]:
+    """Squared row norms of A^+ F: the powers of uncorrelated sources that the low-rank part holds."""
+    mask = torch.arange(position.shape[1], device=k.device) < k[:, None]
+    steering = (steering_vector(config.array, *position.unbind(-1)) * mask[..., None]).transpose(1, 2)[:, None]
+    columns = covariance.factor.to(torch.complex128).transpose(1, 2)
+    shared = steering.expand(-1, columns.shape[1], -1, -1)
+    basis = orthonormal_basis(steering).expand_as(shared)
+    return amplitudes(basis, shared, columns).abs().square().sum(dim=1)

@@ -1,0 +1,212 @@
+"""Scoring methods on a split, with the bounds beside them.
+
+Axes: B scenes, K source slots. All figures are aggregates of per-scene scores, so that bins and bootstrap resamples reuse them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ris_pipeline.arrays import Sources
+from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
+from ris_pipeline.config import Config, SelectionConfig
+from ris_pipeline.evaluation.localize import NETWORK_METHODS, Estimates, localize
+from ris_pipeline.metrics import SceneScores, aggregate, score_scenes
+from ris_pipeline.model import HybridModel
+from ris_pipeline.shards import Batch, Scenes
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """Scores of one method: per scene, the errors over their bounds [B, K, 3], and the seconds that each batch took."""
+
+    scenes: SceneScores
+    error_over_crb: Float[Tensor, "B K 3"]
+    batch_scenes: Float[Tensor, " batches"]
+    batch_seconds: Float[Tensor, " batches"]
+
+    def figures(self, index: Tensor | None = None) -> dict[str, float]:
+        """Metrics of all scenes or of those at ``index``."""
+        scenes, ratio = (self.scenes, self.error_over_crb) if index is None else (self.scenes[index], self.error_over_crb[index])
+        return aggregate(scenes).as_dict() | {"median_error_over_crb": float(ratio.flatten().nanmedian())}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known about the evaluated scenes: SNR, count, the square roots of the bounds (deg, deg, m), and the count's ceilings."""
+
+    snr_db: Float[Tensor, " B"]
+    k: Tensor
+    crb_std: Float[Tensor, "B K 3"]
+    detection: Float[Tensor, " B"]
+    detection_searched: Float[Tensor, " B"]
+
+
+def evaluate(
+    scenes: Scenes,
+    config: Config,
+    methods: Sequence[str],
+    model: HybridModel | None = None,
+    progress: Progress = lambda method, done: None,
+) -> dict[str, Any]:
+    """Evaluate ``methods`` on every scene and return the document of ``ris evaluate --json``.
+
+    Args:
+        scenes: the split.
+        config: grids, thresholds, norms and the bootstrap.
+        methods: names from ``evaluation.METHODS``.
+        model: the network, where a method needs it.
+        progress: called with a method (or bound) and the scenes done so far.
+
+    Raises:
+        IncompleteError: a metric could not be computed.
+    """
+    truth = _truth(scenes, config, progress)
+    scored = {name: _score(scenes, config, truth, _runner(name, config, model), progress, name) for name in methods}
+    genie = _score(scenes, config, truth, _genie(config), progress, "genie_ml")
+    return {
+        "schema_version": 1,
+        "scenes": len(scenes),
+        "methods": {name: _summary(scores, config) for name, scores in scored.items()},
+        "bounds": {
+            "genie_ml": _summary(genie, config),
+            "detection": {
+                "k_acc": float(truth.detection_searched.mean()),
+                "k_acc_known_positions": float(truth.detection.mean()),
+                "false_alarm": config.estimate.false_alarm,
+            },
+        },
+        "bins": list(_bins(scored | {"genie_ml": genie}, truth, config)),
+    }
+
+
+def crb_std(batch: Batch, config: Config) -> Float[Tensor, "B K 3"]:
+    """Square roots of the deterministic bound at the truth, in degrees, degrees and metres; NaN in empty slots."""
+    bound = crb_deterministic(batch.measurements, batch.sources, batch.symbols, config)
+    std = bound.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt().unflatten(-1, (-1, 3))
+    in_units = torch.cat((torch.rad2deg(std[..., :2]), std[..., 2:]), dim=-1)
+    return torch.where(batch.sources.mask[..., None], in_units, math.nan)
+
+
+def _truth(scenes: Scenes, config: Config, progress: Progress) -> Truth:
+    parts = []
+    false_alarm = config.estimate.false_alarm
+    for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
+        batch = scenes.batch(index)
+        known = detection_bound(batch.measurements, batch.sources, config, false_alarm=false_alarm)
+        searched = detection_bound(
+            batch.measurements, batch.sources, config, false_alarm=false_alarm, cells=_resolution_cells(config)
+        )
+        assert batch.measurements.snr_db is not None
+        parts.append(
+            Truth(batch.measurements.snr_db, batch.sources.k, crb_std(batch, config), known.correct, searched.correct)
+        )
+        progress("bounds", int(index[-1]) + 1)
+    return Truth(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Truth)))
+
+
+def _resolution_cells(config: Config) -> float:
+    """Number of distinguishable places: the field of view over the half-power beam widths, times the near-field depth of focus."""
+    array, scene = config.array, config.scene
+    beam_h = 0.886 * array.wavelength_m / (array.n_h * array.spacing_m)
+    beam_v = 0.886 * array.wavelength_m / (array.n_v * array.spacing_m)
+    angles = (2 * scene.azimuth_max_rad / beam_h) * (2 * scene.elevation_max_rad / beam_v)
+    aperture_m = math.hypot(array.n_h * array.spacing_m, array.n_v * array.spacing_m)
+    # A focus spans about 1/(Rayleigh distance/10) in inverse range (Ramezani and Bjornson, 2023).
+    depths = (1 / scene.range_min_m - 1 / scene.range_max_m) * 2 * aperture_m**2 / array.wavelength_m / 10
+    return max(1.0, angles * max(1.0, depths))
+
+
+def _runner(name: str, config: Config, model: HybridModel | None) -> Callable[[Batch], Estimates]:
+    used = model if name in NETWORK_METHODS else None
+    return lambda batch: localize(batch.measurements, config, name, used)
+
+
+def _genie(config: Config) -> Callable[[Batch], Estimates]:
+    def run(batch: Batch) -> Estimates:
+        return Estimates(genie_ml(batch.measurements, batch.sources, config), torch.full(batch.sources.k.shape, math.nan))
+
+    return run
+
+
+def _score(
+    scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], Estimates], progress: Progress, name: str
+) -> MethodScores:
+    scores, counts, seconds = [], [], []
+    for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
+        batch = scenes.batch(index)
+        started = time.perf_counter()
+        estimates = run(batch)
+        seconds.append(time.perf_counter() - started)
+        counts.append(len(batch))
+        scores.append(score_scenes(_cpu(estimates.sources), _cpu(batch.sources), config.metrics))
+        progress(name, int(index[-1]) + 1)
+    joined = SceneScores.cat(scores)
+    ratio = joined.matched_error / truth.crb_std[:, : joined.matched_error.shape[1]]
+    return MethodScores(joined, ratio, torch.tensor(counts).double(), torch.tensor(seconds).double())
+
+
+def _cpu(sources: Sources) -> Sources:
+    return sources.to(torch.device("cpu"))
+
+
+def _summary(scores: MethodScores, config: Config) -> dict[str, Any]:
+    """Every figure, and its 95 % bootstrap interval under ``ci95``."""
+    options = config.evaluate
+    figures = scores.figures() | {"scenes_per_second": float(scores.batch_scenes.sum() / scores.batch_seconds.sum())}
+    generator = torch.Generator().manual_seed(options.seed)
+    samples: dict[str, list[float]] = {name: [] for name in figures}
+    for _ in range(options.bootstrap):
+        drawn = torch.randint(len(scores.scenes), (len(scores.scenes),), generator=generator)
+        batches = torch.randint(len(scores.batch_scenes), (len(scores.batch_scenes),), generator=generator)
+        resampled = scores.figures(drawn)
+        resampled["scenes_per_second"] = float(scores.batch_scenes[batches].sum() / scores.batch_seconds[batches].sum())
+        for name, value in resampled.items():
+            samples[name].append(value)
+    return _plain(figures) | {"ci95": {name: _interval(values) for name, values in samples.items()}}
+
+
+def _interval(values: list[float]) -> list[float | None]:
+    tensor = torch.tensor(values, dtype=torch.float64)
+    if not torch.isfinite(tensor).all():
+        return [None, None]
+    return torch.quantile(tensor, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+
+
+def _bins(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Any:
+    """Per SNR bin and K (``None`` stands for all) the figures of each method, and the bound in the same units under ``crb``."""
+    width, scene = config.evaluate.snr_bin_db, config.scene
+    count = max(1, math.ceil((scene.snr_max_db - scene.snr_min_db) / width - 1e-9))
+    for number in range(count):
+        low = scene.snr_min_db + number * width
+        high = min(low + width, scene.snr_max_db)
+        inside = (truth.snr_db >= low) & ((truth.snr_db < high) | (number == count - 1))
+        for k in (None, *range(scene.k_min, scene.k_max + 1)):
+            chosen = (inside if k is None else inside & (truth.k == k)).nonzero()[:, 0]
+            if len(chosen) == 0:
+                continue
+            head = {"snr_db": [low, high], "k": k, "scenes": len(chosen)}
+            for name, scores in scored.items():
+                yield head | {"method": name} | _plain(scores.figures(chosen))
+            yield head | {"method": "crb"} | _bound_figures(truth.crb_std[chosen], config.metrics)
+
+
+def _bound_figures(std: Float[Tensor, "B K 3"], config: SelectionConfig) -> dict[str, float]:
+    """Root-mean-square of the bound, clipped like an error, so that it compares with the methods' figures."""
+    clips = std.new_tensor((config.azimuth_clip_deg, config.elevation_clip_deg, config.range_clip_m))
+    rms = torch.minimum(std, clips).square().flatten(0, 1).nanmean(dim=0).sqrt().tolist()
+    return dict(zip(("azimuth_rmse_deg", "elevation_rmse_deg", "range_rmse_m"), rms, strict=True))
+
+
+def _plain(figures: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

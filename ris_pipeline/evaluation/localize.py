@@ -1,0 +1,128 @@
+"""From measurements to sources, by any method: what ``ris localize``, ``ris evaluate`` and validation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ris_pipeline.arrays import Sources
+from ris_pipeline.back_projection import with_sample_factor
+from ris_pipeline.config import Config
+from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
+from ris_pipeline.errors import ConfigError, nearest_name
+from ris_pipeline.estimators import Refined, eigenvalue_count, maximum_likelihood, music, refine
+from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
+from ris_pipeline.simulation import Measurements
+
+NETWORK_METHODS = ("hybrid", "network")
+METHODS = (*NETWORK_METHODS, "music", "ml")
+"""Every method, the default first."""
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimated sources and the confidence of their count: the K-head's largest probability, NaN for methods without one."""
+
+    sources: Sources
+    k_confidence: Float[Tensor, " B"]
+
+    @classmethod
+    def cat(cls, parts: list[Estimates]) -> Estimates:
+        """Join the estimates of several batches."""
+        columns = (torch.cat([getattr(part.sources, name) for part in parts]) for name in Sources.__dataclass_fields__)
+        return cls(Sources(*columns), torch.cat([part.k_confidence for part in parts]))
+
+
+@torch.no_grad()
+def localize(
+    measurements: Measurements,
+    config: Config,
+    method: str,
+    model: HybridModel | None = None,
+    k: Int[Tensor, " B"] | None = None,
+) -> Estimates:
+    """Count and localize the sources of B scenes.
+
+    ``network`` takes the network's own outputs. ``hybrid`` refines proposals of the network and of MUSIC on the effective covariance by
+    maximum likelihood and keeps the likelier. ``music`` reads the sample covariance. ``ml`` searches the likelihood without a network.
+
+    Args:
+        measurements: what the receiver knows; a missing sample factor is computed where ``music`` needs it.
+        config: grids, thresholds and covariance options.
+        method: one of :data:`METHODS`.
+        model: the network, for ``network`` and ``hybrid``.
+        k: number of sources where it is known; counted otherwise.
+
+    Raises:
+        ConfigError: the method is unknown.
+    """
+    if method in NETWORK_METHODS:
+        assert model is not None
+        return _network(measurements, config, model, k) if method == "network" else _hybrid(measurements, config, model, k)
+    if method == "music":
+        covariance = sample_covariance(measurements, config)
+        counted = eigenvalue_count(covariance, config.codes.snapshots) if k is None else k
+        return _without_confidence(music(covariance, counted, config))
+    if method == "ml":
+        return _without_confidence(maximum_likelihood(measurements, config, k).sources)
+    raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}{nearest_name(method, METHODS)}")
+
+
+def sample_covariance(measurements: Measurements, config: Config) -> FactoredCovariance:
+    """Effective covariance of the sample alone, with loading and shrinkage as configured: what the spectral methods read."""
+    factor = with_sample_factor(measurements, config).sample_factor
+    assert factor is not None
+    options = config.covariance
+    return build_effective_covariance(
+        FactoredCovariance.from_factor(factor),
+        diagonal_loading=options.diagonal_loading,
+        shrinkage=shrinkage_of(options) if snr_of(measurements) is not None else None,
+        snr_db=snr_of(measurements),
+    )
+
+
+def network_sources(
+    model: HybridModel, prediction: Prediction, config: Config, k: Int[Tensor, " B"] | None = None
+) -> tuple[Sources, Float[Tensor, " B"]]:
+    """The network's own estimate and its confidence: K gated by the eigenvalue rule, positions from its best slots; no search.
+
+    Where the K-head's largest probability is below ``estimate.k_conf_thresh``, the eigenvalues of the effective covariance decide. A
+    known ``k`` replaces both.
+    """
+    probability, best = torch.softmax(prediction.k_logits.float(), dim=1).max(dim=1)
+    if k is None:
+        counted = eigenvalue_count(prediction.effective, config.codes.snapshots).clamp(1, config.scene.k_max)
+        k = torch.where(probability >= config.estimate.k_conf_thresh, best + 1, counted)
+    return model.sources(prediction, k), probability
+
+
+def _network(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:
+    return Estimates(*network_sources(model, model(measurements), config, k))
+
+
+def _hybrid(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:
+    prediction = model(measurements)
+    probability, best = torch.softmax(prediction.k_logits.float(), dim=1).max(dim=1)
+    if k is None:
+        doubtful = probability < config.estimate.k_conf_thresh
+        k = best + 1
+        if bool(doubtful.any()):
+            k[doubtful] = maximum_likelihood(measurements[doubtful], config).sources.k
+    proposals = (model.sources(prediction, k), music(prediction.effective, k, config))
+    return Estimates(_likelier([refine(measurements, proposal, config) for proposal in proposals]), probability)
+
+
+def _likelier(fits: list[Refined]) -> Sources:
+    """Scene by scene, the fit with the smallest residual."""
+    winner = torch.stack([fit.rss for fit in fits]).argmin(dim=0)
+    position = torch.stack([fit.sources.position for fit in fits])
+    power = torch.stack([fit.sources.power for fit in fits])
+    scene = torch.arange(len(winner), device=winner.device)
+    return Sources.from_position(position[winner, scene], power[winner, scene], fits[0].sources.k)
+
+
+def _without_confidence(sources: Sources) -> Estimates:
+    return Estimates(sources, torch.full(sources.k.shape, torch.nan, device=sources.k.device))
