@@ -158,7 +158,7 @@ def noise_variance_from_residuals(
     return rss.gather(1, k[:, None])[:, 0] / freedom.clamp_min(1.0)
 
 
-def eigenvalue_count(covariance: FactoredCovariance, snapshots: int) -> Int[Tensor, " B"]:
+def eigenvalue_count(covariance: FactoredCovariance, snapshots: int, *, k_max: int = 5) -> Int[Tensor, " B"]:
     """A cheap count, at least 1, from the eigenvalues of an effective covariance alone.
 
     The excess over the smallest eigenvalue is looked at as shares q_i of its sum, which loading and shrinkage leave alone. A
@@ -174,6 +174,7 @@ def eigenvalue_count(covariance: FactoredCovariance, snapshots: int) -> Int[Tens
     Args:
         covariance: effective covariance.
         snapshots: snapshots L behind its sample part.
+        k_max: largest answer.
     """
     values = covariance.detach().eigenvalues()
     excess = (values - values[:, -1:]).clamp_min(0.0)
@@ -184,4 +185,4 @@ def eigenvalue_count(covariance: FactoredCovariance, snapshots: int) -> Int[Tens
     bulk = share[:, min(snapshots // 2, share.shape[1] - 1)]
     significant = share > torch.maximum(SIGNIFICANT_OVER_BULK * bulk, bulk.new_tensor(SIGNIFICANT_SHARE))[:, None]
     concentrated = significant.sum(dim=-1).clamp_min(1)
-    return torch.where(diffuse, 1 + torch.bucketize(effective_rank, boundaries), concentrated)
+    return torch.where(diffuse, 1 + torch.bucketize(effective_rank, boundaries), concentrated).clamp_max(k_max)
