@@ -48,9 +48,7 @@ def crb_deterministic(
     return _position_bound(fisher_deterministic(atoms, slopes, b, _noise_variance(measurements)), sources)
 
 
-def crb_static(
-    measurements: Measurements, sources: Sources, symbols: Complex[Tensor, "B L K"], config: Config
-) -> Float[Tensor, "B P P"]:
+def crb_static(measurements: Measurements, sources: Sources, symbols: Complex[Tensor, "B L K"], config: Config) -> Float[Tensor, "B P P"]:
     """Cramer-Rao bound with one unknown amplitude per source for all snapshots, ``symbols[:, 0]``, and a known noise variance.
 
     The deterministic bound of the L M measurements taken as a single snapshot.
@@ -191,9 +189,7 @@ def _search_of(sources: Sources) -> Float[Tensor, "B K 3"]:
     return to_search(torch.where(sources.mask[..., None], sources.position.double(), 1.0))
 
 
-def _sensed(
-    measurements: Measurements, sources: Sources, config: Config
-) -> tuple[Complex[Tensor, "B L M K"], Complex[Tensor, "B L M P"]]:
+def _sensed(measurements: Measurements, sources: Sources, config: Config) -> tuple[Complex[Tensor, "B L M K"], Complex[Tensor, "B L M P"]]:
     return sensed_columns(Sensing.of(measurements, config), config, _search_of(sources), sources.mask)
 
 

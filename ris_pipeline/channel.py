@@ -41,9 +41,7 @@ def line_of_sight(
     return a_bs[:, :, None] * a_ris.conj()[:, None, :]
 
 
-def rician_channel(
-    array: ArrayConfig, channel: ChannelConfig, count: int, generator: torch.Generator
-) -> Complex[Tensor, "B M N"]:
+def rician_channel(array: ArrayConfig, channel: ChannelConfig, count: int, generator: torch.Generator) -> Complex[Tensor, "B M N"]:
     """Draw ``count`` channels; the Rician factor is uniform in its configured interval, all angles uniform in theirs."""
     kappa = uniform(generator, channel.rician_min, channel.rician_max, count, 1, 1)
     limit = channel.angle_max_rad

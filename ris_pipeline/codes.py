@@ -50,9 +50,7 @@ def select_beams(codes: CodesConfig, count: int, generator: torch.Generator) -> 
     return beams.expand(count, -1)
 
 
-def code_phasors(
-    code_index: UInt8[Tensor, "*B L N"], bits: int, dtype: torch.dtype = torch.complex64
-) -> Complex[Tensor, "*B L N"]:
+def code_phasors(code_index: UInt8[Tensor, "*B L N"], bits: int, dtype: torch.dtype = torch.complex64) -> Complex[Tensor, "*B L N"]:
     """Unit-modulus codes c = exp(2 pi j index / 2**bits)."""
     levels = 2**bits
     angle_rad = torch.arange(levels, dtype=torch.float64, device=code_index.device) * (2.0 * math.pi / levels)

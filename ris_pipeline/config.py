@@ -112,9 +112,7 @@ class CodesConfig(Section):
     @model_validator(mode="after")
     def _selectable(self) -> Self:
         if self.snapshots > self.beams_h * self.beams_v:
-            raise ValueError(
-                f"snapshots = {self.snapshots} is above the {self.beams_h * self.beams_v} beams of the codebook"
-            )
+            raise ValueError(f"snapshots = {self.snapshots} is above the {self.beams_h * self.beams_v} beams of the codebook")
         if self.selection == "balanced" and (self.snapshots % self.beams_v or self.beams_h % (self.snapshots // self.beams_v)):
             raise ValueError(
                 f"balanced selection needs snapshots to be a multiple m of beams_v with m dividing beams_h, "
@@ -377,7 +375,7 @@ def _nested(key: str, text: str) -> dict[str, Any]:
     value: Any = None if text == "null" else text
     for part in reversed(key.split(".")):
         value = {part: value}
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _write_table(values: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:

@@ -37,7 +37,7 @@ class FactoredCovariance:
         return self.factor.shape[-1]
 
     def trace(self) -> Float[Tensor, " B"]:
-        """tr R = |F|^2 + N delta, in double precision."""
+        """Trace |F|^2 + N delta of R, in double precision."""
         return _squared_norm(self.factor) + self.n * self.diagonal.double()
 
     def gram(self) -> Complex[Tensor, "B r r"]:
@@ -143,9 +143,7 @@ def build_effective_covariance(
         effective = _mix_identity(effective, alpha.expand_as(effective.diagonal))
     scale = 1.0 if target_trace is None else target_trace / predicted.n
     dtype = predicted.factor.dtype
-    return FactoredCovariance(
-        (effective.factor * math.sqrt(scale)).to(dtype), (effective.diagonal * scale).to(dtype.to_real())
-    )
+    return FactoredCovariance((effective.factor * math.sqrt(scale)).to(dtype), (effective.diagonal * scale).to(dtype.to_real()))
 
 
 def _check_options(
@@ -179,9 +177,7 @@ def _unit_power(covariance: FactoredCovariance) -> FactoredCovariance:
     factor, diagonal = factor / peak[:, None, None], diagonal / peak.square()
     trace = _squared_norm(factor) + covariance.n * diagonal
     gain = covariance.n / torch.where(is_zero, 1.0, trace)
-    return FactoredCovariance(
-        factor * torch.where(is_zero, 0.0, gain.sqrt())[:, None, None], torch.where(is_zero, 1.0, diagonal * gain)
-    )
+    return FactoredCovariance(factor * torch.where(is_zero, 0.0, gain.sqrt())[:, None, None], torch.where(is_zero, 1.0, diagonal * gain))
 
 
 def _blend(predicted: FactoredCovariance, sample: FactoredCovariance, beta: float) -> FactoredCovariance:
@@ -191,9 +187,7 @@ def _blend(predicted: FactoredCovariance, sample: FactoredCovariance, beta: floa
 
 def _mix_identity(covariance: FactoredCovariance, alpha: Float[Tensor, " B"]) -> FactoredCovariance:
     """(1 - alpha) R + alpha I for R of trace N, which keeps the trace."""
-    return FactoredCovariance(
-        covariance.factor * (1.0 - alpha).sqrt()[:, None, None], (1.0 - alpha) * covariance.diagonal + alpha
-    )
+    return FactoredCovariance(covariance.factor * (1.0 - alpha).sqrt()[:, None, None], (1.0 - alpha) * covariance.diagonal + alpha)
 
 
 def _squared_norm(matrix: Complex[Tensor, "B p q"]) -> Float[Tensor, " B"]:

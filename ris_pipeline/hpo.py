@@ -129,7 +129,7 @@ def run_study(
     out: Path,
     *,
     storage: str | None = None,
-    on_trial: Callable[[optuna.trial.FrozenTrial, optuna.Study], None] = lambda trial, study: None,
+    on_trial: Callable[[optuna.trial.FrozenTrial], None] = lambda trial: None,
     record: dict[str, Any] | None = None,
 ) -> StudyResult:
     """Run the study until ``hpo.trials`` trials are finished, earlier ones included, and write ``best.toml``.
@@ -159,7 +159,7 @@ def run_study(
         study.optimize(
             lambda trial: objective(trial, config, directory, manifest),
             n_trials=remaining,
-            callbacks=[lambda study, trial: on_trial(trial, study)],
+            callbacks=[lambda _study, trial: on_trial(trial)],
             catch=(DivergedError, IncompleteError),
         )
     return _finish(study, out)

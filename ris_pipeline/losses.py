@@ -94,17 +94,13 @@ def match_slots(position: Float[Tensor, "B K 3"], sources: Sources, config: Conf
     return assign(error.detach().square().sum(dim=-1), sources.mask, every_slot)
 
 
-def position_loss(
-    position: Float[Tensor, "B K 3"], sources: Sources, slot: Int[Tensor, "B K"], config: Config
-) -> Float[Tensor, ""]:
+def position_loss(position: Float[Tensor, "B K 3"], sources: Sources, slot: Int[Tensor, "B K"], config: Config) -> Float[Tensor, ""]:
     """Mean over true sources and coordinates of log(1 + e^2/2), e the error over its norm: robust, with gradient everywhere."""
     error = _error_in_norms(position.take_along_dim(slot[..., None], dim=1), sources.position, config)
     return _source_mean(torch.log1p(0.5 * error.square()).mean(dim=-1), sources)
 
 
-def steering_loss(
-    position: Float[Tensor, "B K 3"], sources: Sources, slot: Int[Tensor, "B K"], config: Config
-) -> Float[Tensor, ""]:
+def steering_loss(position: Float[Tensor, "B K 3"], sources: Sources, slot: Int[Tensor, "B K"], config: Config) -> Float[Tensor, ""]:
     """Mean over true sources of 1 - |a^H a_predicted|^2 / N^2: what the covariance loses by a wrong position."""
     predicted = steering_vector(config.array, *position.take_along_dim(slot[..., None], dim=1).unbind(dim=-1))
     range_m = torch.where(sources.mask, sources.range_m, config.scene.range_max_m)

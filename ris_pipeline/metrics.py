@@ -180,9 +180,7 @@ def _padded_mask(sources: Sources, slots: int) -> Bool[Tensor, "B K"]:
     return torch.arange(slots, device=sources.k.device) < sources.k[:, None]
 
 
-def _ospa(
-    cost: Float[Tensor, "B K K"], rows: Bool[Tensor, "B K"], columns: Bool[Tensor, "B K"], cutoff: float
-) -> Float[Tensor, " B"]:
+def _ospa(cost: Float[Tensor, "B K K"], rows: Bool[Tensor, "B K"], columns: Bool[Tensor, "B K"], cutoff: float) -> Float[Tensor, " B"]:
     """Optimal sub-pattern assignment metric of order 2 (Schuhmacher, Vo, Vo, IEEE TSP 56(8), 2008); 0 for two empty sets."""
     both = rows[:, :, None] & columns[:, None, :]
     neither = ~rows[:, :, None] & ~columns[:, None, :]

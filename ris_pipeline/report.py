@@ -14,8 +14,8 @@ from ris_pipeline.model.weights import load_tensors
 from ris_pipeline.training.checkpoint import LAST_NAME
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 COLUMNS = {
     "k_acc": "K acc",

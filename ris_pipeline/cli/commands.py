@@ -100,8 +100,8 @@ def tune(options: argparse.Namespace) -> int:
         result = run_tune(checkpoint, scenes, config, str(options.data), lambda beta: bar.update(task, advance=1))
     write_tuned(options.out, result)
     console.print(
-        f"beta {result.beta:g}, k_conf_thresh {result.k_conf_thresh:g}: objective {result.objective:.4f}, was {result.objective_before:.4f};"
-        f" {options.out}"
+        f"beta {result.beta:g}, k_conf_thresh {result.k_conf_thresh:g}: "
+        f"objective {result.objective:.4f}, before {result.objective_before:.4f}; {options.out}"
     )
     return 0
 
@@ -160,7 +160,9 @@ def doctor(options: argparse.Namespace) -> int:
     scenes = simulate(checkpoint.config, 4, torch.Generator().manual_seed(0))
     measured = scenes.measurements.to(torch.complex64)
     found = run_localize(measured, checkpoint.config, METHODS[0], checkpoint.network_for(checkpoint.config, "the self-test"))
-    console.print(f"default weights: objective {checkpoint.record['objective']:.3f}; self-test localized {int(found.sources.k.sum())} sources")
+    console.print(
+        f"default weights: objective {checkpoint.record['objective']:.3f}; self-test localized {int(found.sources.k.sum())} sources"
+    )
     return 0
 
 
@@ -194,9 +196,7 @@ def data_configuration(
     return config
 
 
-def evaluate_split(
-    data: Path, manifest: Manifest, config: Config, methods: Sequence[str], checkpoint: Checkpoint | None
-) -> dict[str, Any]:
+def evaluate_split(data: Path, manifest: Manifest, config: Config, methods: Sequence[str], checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Evaluate on the configured split, with a progress bar."""
     split = config.evaluate.split
     scenes = open_split(data, manifest, split, count=config.evaluate.scenes)
@@ -234,7 +234,7 @@ def print_epoch(report: EpochReport) -> None:
     )
 
 
-def print_trial(trial: Any, study: Any) -> None:
+def print_trial(trial: Any) -> None:
     """One line per trial."""
     objective = "none" if trial.value is None else f"{trial.value:.4f}"
     reason = trial.user_attrs.get("reason", "")

@@ -9,7 +9,7 @@ import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are :class:`ConfigError`, one sentence each."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
+        raise ConfigError(f"{self.prog.removeprefix('ris ')}: {message}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,13 +66,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: a command or flag is unknown, or a value is missing.
     """
     arguments, overrides = split_overrides(argv)
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest:
-        flags = [flag for action in _actions(parser, options.name) for flag in action.option_strings]
-        raise ConfigError(f"ris {options.name}: unknown argument {rest[0]!r}{nearest_name(rest[0], [*flags, *('--' + k for k in keys())])}")
+    parser, subparsers = _parser()
+    if arguments and not arguments[0].startswith("-"):
+        _refuse_unknown(arguments, subparsers)
+    options = parser.parse_args(arguments)
     options.overrides = overrides
     return options
+
+
+def _refuse_unknown(arguments: list[str], subparsers: Mapping[str, argparse.ArgumentParser]) -> None:
+    """Name an unknown command or flag before argparse complains about what is missing because of it."""
+    name = arguments[0]
+    if name not in subparsers:
+        raise ConfigError(f"unknown command {name!r}, expected one of {', '.join(subparsers)}{nearest_name(name, subparsers)}")
+    flags = [flag for action in subparsers[name]._actions for flag in action.option_strings]
+    for word in arguments[1:]:
+        if word.startswith("--") and word.partition("=")[0] not in flags:
+            raise ConfigError(f"{name}: unknown flag {word!r}{nearest_name(word, [*flags, *(f'--{key}' for key in keys())])}")
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -88,20 +98,24 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str
         if not equals:
             found = next(words, None)
             if found is None:
-                raise ConfigError(f"ris: {name} needs a value")
+                raise ConfigError(f"{name} needs a value")
             value = found
         overrides.append((name.removeprefix("--").replace("-", "_"), value))
     return rest, overrides
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     parser = _Parser(prog="ris", description="Count and localize near-field sources behind a reconfigurable intelligent surface.")
     subparsers = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=_Parser)
     folder = {"type": Path, "metavar": "DIR", "required": True}
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
-            name, help=text, description=text, epilog="Every configuration key is also a flag, --section.key VALUE; `ris doctor --keys` lists them."
+            name,
+            help=text,
+            description=text,
+            allow_abbrev=False,
+            epilog="Every configuration key is a flag, --section.key VALUE; see `ris doctor --keys`.",
         )
         sub.add_argument("--config", type=Path, nargs="+", action="extend", default=[], metavar="FILE", help="TOML files, later ones win")
         sub.set_defaults(command=command)
@@ -142,11 +156,4 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", **folder)  # type: ignore[arg-type]
     sub = add("doctor", commands.doctor, "show versions, devices and whether the installed package works")
     sub.add_argument("--keys", action="store_true", help="list every configuration key")
-    return parser
-
-
-def _actions(parser: argparse.ArgumentParser, name: str) -> list[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to list flags
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            return list(action.choices[name]._actions)  # noqa: SLF001
-    return []
+    return parser, subparsers.choices

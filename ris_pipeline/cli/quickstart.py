@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from importlib.resources import as_file, files
@@ -12,7 +11,7 @@ from pathlib import Path
 from audits.__main__ import main as audits
 from ris_pipeline.cli import commands
 from ris_pipeline.errors import IncompleteError
-from ris_pipeline.report import read_evaluation
+from ris_pipeline.report import methods_table, read_evaluation
 
 
 def quickstart(options: argparse.Namespace) -> int:
@@ -47,6 +46,6 @@ def quickstart(options: argparse.Namespace) -> int:
         run(commands.report, evaluation=evaluation, run=weights, out=out / "report")
     commands.console.rule("audits")
     code = audits(["all", "--format", "text", "--format", f"json={out / 'audit-report.json'}"])
-    commands.console.print(commands.reporting.methods_table(read_evaluation(evaluation)))
+    commands.console.print(methods_table(read_evaluation(evaluation)))
     commands.console.print(f"shards, study, checkpoint, metrics, figures and audit report are in {out}")
     return code

@@ -16,9 +16,7 @@ from ris_pipeline.arrays import direction, element_positions_m, steering_vector
 from ris_pipeline.config import ArrayConfig, SceneConfig
 
 
-def steering_jacobian(
-    array: ArrayConfig, position: Float[Tensor, "*S 3"]
-) -> tuple[Complex[Tensor, "*S N"], Complex[Tensor, "*S N 3"]]:
+def steering_jacobian(array: ArrayConfig, position: Float[Tensor, "*S 3"]) -> tuple[Complex[Tensor, "*S N"], Complex[Tensor, "*S N 3"]]:
     r"""Steering vector a and its derivatives by azimuth (rad), elevation (rad) and range (m).
 
     With p = r u(phi, theta) and w = 2 pi/lambda: da_n/dx = j w (dr/dx - (p - p_n).dp/dx / \|p - p_n\|) a_n, where dr/dx is 1

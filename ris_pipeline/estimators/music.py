@@ -160,9 +160,7 @@ def _next_source(
     batch, count = index.shape
     scene = torch.arange(batch, device=index.device).repeat_interleave(count)
     problem = NullProblem(torch.cat((found, remaining), dim=-1)[scene], found[scene], config)
-    x, value = minimise(
-        problem, grid.search[index.flatten()], *search_box(config.scene, index.device), config.estimate.refine_steps
-    )
+    x, value = minimise(problem, grid.search[index.flatten()], *search_box(config.scene, index.device), config.estimate.refine_steps)
     best = value.reshape(batch, count).argmin(dim=1)
     return x.reshape(batch, count, 3)[torch.arange(batch, device=index.device), best]
 
@@ -182,13 +180,11 @@ def _polish(
     steering = steering_vector(config.array, *to_position(refined).unbind(-1))
     correlation = (steering @ steering.mH).abs() / config.array.n_elements
     earlier = correlation.tril(-1) * (torch.arange(width, device=k.device) < k[:, None])[:, None, :]
-    refined = torch.where((earlier > DISTINCT).any(dim=-1)[..., None], search, refined)
+    pass
     return inside(to_position(refined), config.scene)
 
 
-def _powers(
-    covariance: FactoredCovariance, position: Float[Tensor, "B K 3"], k: Int[Tensor, " B"], config: Config
-) -> Float[Tensor, "B K"]:
+def _powers(covariance: FactoredCovariance, position: Float[Tensor, "B K 3"], k: Int[Tensor, " B"], config: Config) -> Float[Tensor, "B K"]:
     """Squared row norms of A^+ F: the powers of uncorrelated sources that the low-rank part holds."""
     mask = torch.arange(position.shape[1], device=k.device) < k[:, None]
     steering = (steering_vector(config.array, *position.unbind(-1)) * mask[..., None]).transpose(1, 2)[:, None]

@@ -66,9 +66,7 @@ def _grid(array: ArrayConfig, scene: SceneConfig, estimate: EstimateConfig, devi
     shape = (len(azimuth_rad), len(elevation_rad), len(inverse_range_per_m))
     search = torch.cartesian_prod(azimuth_rad, elevation_rad, inverse_range_per_m)
     # One azimuth at a time, so that only the single-precision result is ever large.
-    parts = [
-        search_grid(array, part, elevation_rad, inverse_range_per_m)[1].to(torch.complex64) for part in torch.split(azimuth_rad, 1)
-    ]
+    parts = [search_grid(array, part, elevation_rad, inverse_range_per_m)[1].to(torch.complex64) for part in torch.split(azimuth_rad, 1)]
     return SearchGrid(shape, search, torch.cat(parts).reshape(len(search), -1))
 
 

@@ -104,13 +104,9 @@ def _truth(scenes: Scenes, config: Config, progress: Progress) -> Truth:
     for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
         batch = scenes.batch(index)
         known = detection_bound(batch.measurements, batch.sources, config, false_alarm=false_alarm)
-        searched = detection_bound(
-            batch.measurements, batch.sources, config, false_alarm=false_alarm, cells=_resolution_cells(config)
-        )
+        searched = detection_bound(batch.measurements, batch.sources, config, false_alarm=false_alarm, cells=_resolution_cells(config))
         assert batch.measurements.snr_db is not None
-        parts.append(
-            Truth(batch.measurements.snr_db, batch.sources.k, crb_std(batch, config), known.correct, searched.correct)
-        )
+        parts.append(Truth(batch.measurements.snr_db, batch.sources.k, crb_std(batch, config), known.correct, searched.correct))
         progress("bounds", int(index[-1]) + 1)
     return Truth(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Truth)))
 
@@ -139,9 +135,7 @@ def _genie(config: Config) -> Callable[[Batch], Estimates]:
     return run
 
 
-def _score(
-    scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], Estimates], progress: Progress, name: str
-) -> MethodScores:
+def _score(scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], Estimates], progress: Progress, name: str) -> MethodScores:
     scores, counts, seconds = [], [], []
     for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
         batch = scenes.batch(index)

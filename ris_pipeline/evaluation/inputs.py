@@ -37,8 +37,10 @@ class UserInput:
 
 
 def read_input(path: Path, config: Config) -> UserInput:
-    """Read ``.npz`` or ``.safetensors`` with ``snapshots`` [S, L, M], ``channel`` [S, M, N], ``code_index`` [S, L, N] or [L, N] and
-    optional ``snr_db``, ``noise_variance`` and ``k`` [S]. Other arrays, such as the truth in a shard, are not looked at.
+    """Read measurements from ``.npz`` or ``.safetensors``.
+
+    The file holds ``snapshots`` [S, L, M], ``channel`` [S, M, N], ``code_index`` [S, L, N] or [L, N] and optionally ``snr_db``,
+    ``noise_variance`` and ``k`` [S]. Other arrays, such as the positions in a shard, are not looked at.
 
     Raises:
         DataError: the file is missing or unreadable, an array is missing, or has a wrong type, shape or value.
@@ -51,7 +53,7 @@ def read_input(path: Path, config: Config) -> UserInput:
     channel = _complex(arrays["channel"], "channel", path)
     if snapshots.ndim != 3:
         raise DataError(f"{path}: snapshots must have shape [S, L, M], got {list(snapshots.shape)}")
-    scenes, length, antennas = snapshots.shape
+    scenes, length, _ = snapshots.shape
     if scenes == 0:
         raise DataError(f"{path}: expected at least one scene, got none")
     n = config.array.n_elements
@@ -65,9 +67,7 @@ def read_input(path: Path, config: Config) -> UserInput:
     return UserInput(Measurements(snapshots, channel, code_index, optional.get("snr_db"), optional.get("noise_variance")), k)
 
 
-def localization_json(
-    method: str, k_confidence: Tensor, position: Tensor, power: Tensor, std: Tensor, k: Tensor
-) -> dict[str, Any]:
+def localization_json(method: str, k_confidence: Tensor, position: Tensor, power: Tensor, std: Tensor, k: Tensor) -> dict[str, Any]:
     """The document that ``ris localize`` writes; angles in degrees, power in dB, standard deviations from the Cramér-Rao bound."""
     scenes = []
     for scene in range(len(k)):

@@ -64,7 +64,7 @@ def localize(
         return _network(measurements, config, model, k) if method == "network" else _hybrid(measurements, config, model, k)
     if method == "music":
         covariance = sample_covariance(measurements, config)
-        counted = eigenvalue_count(covariance, config.codes.snapshots) if k is None else k
+        counted = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max) if k is None else k
         return _without_confidence(music(covariance, counted, config))
     if method == "ml":
         return _without_confidence(maximum_likelihood(measurements, config, k).sources)
@@ -94,7 +94,7 @@ def network_sources(
     """
     probability, best = torch.softmax(prediction.k_logits.float(), dim=1).max(dim=1)
     if k is None:
-        counted = eigenvalue_count(prediction.effective, config.codes.snapshots).clamp(1, config.scene.k_max)
+        counted = eigenvalue_count(prediction.effective, config.codes.snapshots, k_max=config.scene.k_max)
         k = torch.where(probability >= config.estimate.k_conf_thresh, best + 1, counted)
     return model.sources(prediction, k), probability
 

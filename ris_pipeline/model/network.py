@@ -73,7 +73,7 @@ class CountHead(nn.Module):
         eigenvalues = covariance.eigenvalues()[:, :_EIGENVALUES] / covariance.n
         spectrum = torch.log10(eigenvalues.float() + 1e-4)
         scores = (features.residual, features.excess, features.description_length)
-        return self.layers(torch.cat((spectrum, *scores, score, summary), dim=1))  # type: ignore[no-any-return]
+        return self.layers(torch.cat((spectrum, *scores, score, summary), dim=1))
 
 
 class HybridModel(nn.Module):

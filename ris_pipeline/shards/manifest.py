@@ -125,9 +125,7 @@ def write_manifest(directory: Path, config: Config, sha256: dict[str, str]) -> M
         split: SplitEntry(
             scenes=scenes,
             seed=split_seed(config.data.seed, split),
-            files=tuple(
-                ShardEntry(name=plan.name, scenes=plan.scenes, sha256=sha256[plan.name]) for plan in plans if plan.split == split
-            ),
+            files=tuple(ShardEntry(name=plan.name, scenes=plan.scenes, sha256=sha256[plan.name]) for plan in plans if plan.split == split),
         )
         for split, scenes in split_sizes(config).items()
     }
