@@ -338,7 +338,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not UTF-8 or is not TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return _without_null(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -346,7 +346,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def to_toml(values: Mapping[str, Any], comment: str = "") -> str:
-    """Write nested ``values`` (tables of scalars, two levels or more) as TOML; ``None`` values are left out."""
+    """Write nested ``values`` as TOML. TOML has no null: ``None`` is written as the string "null", which :func:`read_toml` turns back."""
     lines = [f"# {line}" for line in comment.splitlines()]
     _write_table(values, (), lines)
     return "\n".join(lines) + "\n"
@@ -379,13 +379,21 @@ def _nested(key: str, text: str) -> dict[str, Any]:
 
 
 def _write_table(values: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
-    scalars = {k: v for k, v in values.items() if not isinstance(v, Mapping) and v is not None}
+    scalars = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
     if path and scalars:
         lines.append(f"\n[{'.'.join(path)}]")
-    lines.extend(f"{key} = {json.dumps(value)}" for key, value in scalars.items())
+    lines.extend(f"{key} = {_toml_scalar(value)}" for key, value in scalars.items())
     for key, value in values.items():
         if isinstance(value, Mapping):
             _write_table(value, (*path, key), lines)
+
+
+def _toml_scalar(value: Any) -> str:
+    return '"null"' if value is None else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _without_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _without_null(v) if isinstance(v, Mapping) else None if v == "null" else v for k, v in values.items()}
 
 
 def _sentence(error: ValidationError, source: str) -> str:

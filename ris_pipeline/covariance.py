@@ -99,6 +99,11 @@ class Shrinkage:
     minimum: float
     maximum: float
 
+    def __post_init__(self) -> None:
+        """Refuse a law whose weight could leave 0..1."""
+        if not (0.0 <= self.base < math.inf and 0.0 <= self.minimum <= self.maximum <= 1.0):
+            raise ValueError(f"shrinkage needs a finite base >= 0 and 0 <= minimum <= maximum <= 1, got {self}")
+
     def alpha(self, snr_db: Tensor) -> Tensor:
         """Weight of the identity at an SNR."""
         return (self.base * 10.0 ** (-snr_db.double() / 20.0)).clamp(self.minimum, self.maximum)
@@ -139,7 +144,7 @@ def build_effective_covariance(
     if diagonal_loading > 0.0:
         effective = _mix_identity(effective, torch.full_like(effective.diagonal, diagonal_loading / (1.0 + diagonal_loading)))
     if shrinkage is not None and snr_db is not None:
-        alpha = shrinkage.alpha(torch.as_tensor(snr_db, device=effective.diagonal.device))
+        alpha = shrinkage.alpha(torch.as_tensor(snr_db, dtype=torch.float64, device=effective.diagonal.device))
         effective = _mix_identity(effective, alpha.expand_as(effective.diagonal))
     scale = 1.0 if target_trace is None else target_trace / predicted.n
     dtype = predicted.factor.dtype
@@ -157,12 +162,12 @@ def _check_options(
 ) -> None:
     if not 0.0 <= beta <= 1.0:
         raise ValueError(f"beta must be in 0..1, got {beta}")
-    if diagonal_loading < 0.0:
-        raise ValueError(f"diagonal_loading must not be negative, got {diagonal_loading}")
+    if not 0.0 <= diagonal_loading < math.inf:
+        raise ValueError(f"diagonal_loading must be finite and not negative, got {diagonal_loading}")
     if shrinkage is not None and snr_db is None:
         raise ValueError("shrinkage needs snr_db, got None")
-    if target_trace is not None and target_trace <= 0.0:
-        raise ValueError(f"target_trace must be positive, got {target_trace}")
+    if target_trace is not None and not 0.0 < target_trace < math.inf:
+        raise ValueError(f"target_trace must be finite and positive, got {target_trace}")
     if sample is not None and sample.factor.shape[:-1] != predicted.factor.shape[:-1]:
         raise ValueError(f"sample must have batch and N {tuple(predicted.factor.shape[:-1])}, got {tuple(sample.factor.shape[:-1])}")
 
@@ -174,7 +179,7 @@ def _unit_power(covariance: FactoredCovariance) -> FactoredCovariance:
     peak = torch.maximum(factor.detach().abs().amax(dim=(-2, -1)), diagonal.detach().sqrt())
     is_zero = peak == 0.0
     peak = torch.where(is_zero, 1.0, peak)
-    factor, diagonal = factor / peak[:, None, None], diagonal / peak.square()
+    factor, diagonal = factor / peak[:, None, None], diagonal / peak / peak
     trace = _squared_norm(factor) + covariance.n * diagonal
     gain = covariance.n / torch.where(is_zero, 1.0, trace)
     return FactoredCovariance(factor * torch.where(is_zero, 0.0, gain.sqrt())[:, None, None], torch.where(is_zero, 1.0, diagonal * gain))

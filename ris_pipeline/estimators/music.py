@@ -180,7 +180,7 @@ def _polish(
     steering = steering_vector(config.array, *to_position(refined).unbind(-1))
     correlation = (steering @ steering.mH).abs() / config.array.n_elements
     earlier = correlation.tril(-1) * (torch.arange(width, device=k.device) < k[:, None])[:, None, :]
-    pass
+    refined = torch.where((earlier > DISTINCT).any(dim=-1)[..., None], search, refined)
     return inside(to_position(refined), config.scene)
 
 

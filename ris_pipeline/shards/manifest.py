@@ -72,8 +72,14 @@ class ShardPlan:
 
     @property
     def stream(self) -> int:
-        """Seed of the shard's own generator, a child of the split's seed sequence."""
-        return int(np.random.SeedSequence(self.seed, spawn_key=(self.index,)).generate_state(1, np.uint64)[0])
+        """Seed of the shard's own generator.
+
+        torch's CPU generator reads only the low 32 bits of a seed, so these are made distinct by construction: two bits name the split,
+        30 count the shards from a place that the split's seed chooses. The high bits are a child of the split's seed sequence.
+        """
+        low = SPLITS.index(self.split) << 30 | (self.seed + self.index) % (1 << 30)
+        high = int(np.random.SeedSequence(self.seed, spawn_key=(self.index,)).generate_state(1, np.uint32)[0])
+        return high << 32 | low
 
 
 def split_seed(seed: int, split: str) -> int:

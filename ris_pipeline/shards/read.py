@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Int
@@ -45,6 +45,7 @@ class Batch:
         return len(self.measurements)
 
 
+@runtime_checkable
 class Scenes(Protocol):
     """A split whose scenes can be taken by index."""
 
@@ -97,7 +98,7 @@ class MappedScenes:
         needed = int((starts[:-1] < count).sum())
         self._paths = [directory / entry.name for entry in entries[:needed]]
         for path, entry in zip(self._paths, entries, strict=False):
-            _check_shard(path, entry, manifest.to_config(), manifest.config_sha256)
+            _check_shard(path, entry, manifest, split)
         self._starts = starts[: needed + 1]
         self._count = count
 
@@ -159,6 +160,8 @@ def open_split(
     if entry is None:
         raise DataError(f"the manifest of {directory} has no split {split!r}; it has {', '.join(manifest.splits)}")
     wanted = entry.scenes if count is None else count
+    if wanted < 1:
+        raise DataError(f"expected to take at least one scene of split {split!r}, got {wanted}")
     if wanted > entry.scenes:
         raise DataError(f"expected at least {wanted} scenes in split {split!r} of {directory}, got {entry.scenes}")
     mapped = MappedScenes(directory, manifest, split, wanted)
@@ -202,11 +205,18 @@ def _expected_shapes(scenes: int, config: Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_shard(path: Path, entry: ShardEntry, config: Config, config_sha256: str) -> None:
+def shard_metadata(config_sha256: str, generator_version: int, split: str, index: int) -> dict[str, str]:
+    """What a shard says of itself, under a single key: several keys would be written in an arbitrary order."""
+    identity = {"config_sha256": config_sha256, "generator_version": generator_version, "split": split, "index": index}
+    return {"shard": json.dumps(identity, sort_keys=True)}
+
+
+def _check_shard(path: Path, entry: ShardEntry, manifest: Manifest, split: Literal["train", "val", "test"]) -> None:
     header = read_header(path)
-    if header.metadata.get("config_sha256") != config_sha256:
-        raise DataError(f"{path} is foreign: it was not generated with the configuration of the manifest")
-    expected = {name: (_DTYPES[name], shape) for name, shape in _expected_shapes(entry.scenes, config).items()}
+    index = manifest.splits[split].files.index(entry)
+    if header.metadata != shard_metadata(manifest.config_sha256, manifest.generator_version, split, index):
+        raise DataError(f"{path} is foreign: it is not shard {index} of split {split!r} of the manifest's data set")
+    expected = {name: (_DTYPES[name], shape) for name, shape in _expected_shapes(entry.scenes, manifest.to_config()).items()}
     for name, kind in expected.items():
         if header.tensors.get(name) != kind:
             raise DataError(f"{path} does not match the manifest: expected {name} of {kind}, got {header.tensors.get(name)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.config import Config, digest
 from ris_pipeline.errors import DataError
 from ris_pipeline.shards.manifest import GENERATOR_VERSION, MANIFEST_NAME, Manifest, ShardPlan, plan_shards, read_manifest, write_manifest
-from ris_pipeline.shards.read import read_header
+from ris_pipeline.shards.read import read_header, shard_metadata
 from ris_pipeline.simulation import simulate
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_SCENES = 128
 """Scenes simulated at a time: small enough for the processor's cache. Part of what ``GENERATOR_VERSION`` stands for."""
@@ -50,11 +53,11 @@ def generate(
     directory.mkdir(parents=True, exist_ok=True)
     for plan in chosen:
         path = directory / plan.name
-        written = not path.exists()
+        written = not _is_finished(path)
         if written:
             _write_shard(path, plan, config, config_sha256, torch.device(device))
         progress(plan, written)
-    if not all((directory / plan.name).exists() for plan in plans):
+    if not all(_is_finished(directory / plan.name) for plan in plans):
         return None
     return write_manifest(directory, config, {plan.name: file_sha256(directory / plan.name) for plan in plans})
 
@@ -100,14 +103,8 @@ def _chunk_tensors(config: Config, count: int, generator: torch.Generator) -> di
 
 
 def _write_shard(path: Path, plan: ShardPlan, config: Config, config_sha256: str, device: torch.device) -> None:
-    metadata = {
-        "config_sha256": config_sha256,
-        "generator_version": str(GENERATOR_VERSION),
-        "split": plan.split,
-        "index": str(plan.index),
-        "scenes": str(plan.scenes),
-    }
     temporary = path.with_suffix(".tmp")
+    metadata = shard_metadata(config_sha256, GENERATOR_VERSION, plan.split, plan.index)
     save_file(shard_tensors(plan, config, device), temporary, metadata)
     temporary.replace(path)
 
@@ -121,5 +118,17 @@ def _refuse_foreign(directory: Path, config: Config, plans: list[ShardPlan]) -> 
         raise DataError(f"{directory} already holds a data set of another configuration; choose another --out")
     for plan in plans:
         path = directory / plan.name
-        if path.exists() and read_header(path).metadata.get("config_sha256") != wanted:
-            raise DataError(f"{path} belongs to a data set of another configuration; choose another --out")
+        if _is_finished(path) and read_header(path).metadata != shard_metadata(wanted, GENERATOR_VERSION, plan.split, plan.index):
+            raise DataError(f"{path} belongs to another data set; choose another --out")
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether a complete shard is there; one that was cut off is written again."""
+    if not path.exists():
+        return False
+    try:
+        read_header(path)
+    except DataError as error:
+        logger.warning("%s; it is written again", error)
+        return False
+    return True

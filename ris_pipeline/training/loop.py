@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
-from ris_pipeline.errors import DivergedError, IncompleteError
+from ris_pipeline.errors import ConfigError, DivergedError, IncompleteError
 from ris_pipeline.evaluation.localize import network_sources
 from ris_pipeline.losses import TERMS, LossTerms, training_loss
 from ris_pipeline.metrics import Metrics, SceneScores, aggregate, score_scenes, selection_score
@@ -142,6 +143,10 @@ class Trainer:
         """
         self._announce()
         for epoch in range(self.state.epoch, self.config.train.epochs):
+            # Asked before an epoch, so that a resumed run that had stopped early stays as it is.
+            if epoch - 1 - self.state.best_epoch >= self.config.train.patience:
+                logger.info("stopping early: objective has not improved since epoch %d", self.state.best_epoch)
+                break
             before = self._snapshot()
             started = time.perf_counter()
             train_terms = self._train_epoch(epoch)
@@ -158,9 +163,6 @@ class Trainer:
             self.state.history.append(asdict(report))
             self._save_last()
             self.on_epoch(report)
-            if epoch - self.state.best_epoch >= self.config.train.patience:
-                logger.info("stopping early: objective has not improved since epoch %d", self.state.best_epoch)
-                break
         return self._finish()
 
     def primary(self, validation: Validation) -> float:
@@ -324,7 +326,14 @@ class Trainer:
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device where there is one, else the CPU."""
+    """``auto`` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if found is None or (name != "cpu" and int(found[1] or 0) >= torch.cuda.device_count()):
+        raise ConfigError(f"train.device must be auto, cpu or one of the {torch.cuda.device_count()} CUDA devices, got {name!r}")
     return torch.device(name)
