@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from rich import box
 from rich.table import Table
 
 from ris_pipeline.errors import DataError
@@ -17,6 +18,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+_TERMINAL = {
+    "success_rate": "scene\nsuccess",
+    "source_success_rate": "source\nsuccess",
+    "azimuth_rmse_deg": "az RMSE\n(deg)",
+    "elevation_rmse_deg": "el RMSE\n(deg)",
+    "range_rmse_m": "r RMSE\n(m)",
+    "median_error_over_crb": "error\n/CRB",
+    "scenes_per_second": "scenes\n/s",
+}
 COLUMNS = {
     "k_acc": "K acc",
     "success_rate": "success",
@@ -48,18 +58,16 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     return document
 
 
-def rows(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Methods first, then the genie."""
-    return [*document["methods"].items(), ("genie ML (bound)", document["bounds"]["genie_ml"])]
-
-
 def methods_table(document: dict[str, Any]) -> Table:
-    """The methods with their bounds, for the terminal; the half-width of the 95 % interval stands behind each figure."""
-    table = Table("method", *COLUMNS.values(), title=f"{document['scenes']} scenes")
-    for name, figures in rows(document):
-        table.add_row(name, *(_cell(figures, column) for column in COLUMNS))
-    ceiling = document["bounds"]["detection"]["k_acc"]
-    table.add_row("detection (bound)", f"{ceiling:.3f}", *("-" for _ in range(len(COLUMNS) - 1)))
+    """The methods with their bounds, for the terminal; K accuracy with its 95 % interval, the other intervals are in the JSON."""
+    caption = "genie and detection are bounds; errors clipped, a missed source counts as the clip"
+    table = Table(title=f"{document['scenes']} scenes", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in ("method", "K acc\n(95 %)", *_TERMINAL.values()):
+        table.add_column(header, no_wrap=True)
+    for name, figures in [*document["methods"].items(), ("genie", document["bounds"]["genie_ml"])]:
+        low, high = figures["ci95"]["k_acc"]
+        table.add_row(name, f"{figures['k_acc']:.2f} ±{(high - low) / 2:.2f}", *(_short(figures[column]) for column in _TERMINAL))
+    table.add_row("detection", f"{document['bounds']['detection']['k_acc']:.2f}", *("-" for _ in _TERMINAL))
     return table
 
 
@@ -105,7 +113,7 @@ def markdown(document: dict[str, Any], figures: list[str]) -> str:
     lines = [f"# Evaluation on {document['scenes']} scenes", ""]
     lines.append("| method | " + " | ".join(COLUMNS.values()) + " |")
     lines.append("| --- |" + " --- |" * len(COLUMNS))
-    for name, values in rows(document):
+    for name, values in [*document["methods"].items(), ("genie ML (bound)", document["bounds"]["genie_ml"])]:
         lines.append(f"| {name} | " + " | ".join(_cell(values, column) for column in COLUMNS) + " |")
     detection = document["bounds"]["detection"]
     lines += [
@@ -181,6 +189,10 @@ def _cell(figures: dict[str, Any], column: str) -> str:
     if column == "scenes_per_second":
         return f"{value:.3g}"
     return f"{value:.3f}" if None in interval else f"{value:.3f} ± {(interval[1] - interval[0]) / 2:.3f}"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _with_std(value: float, std: float | None) -> str:

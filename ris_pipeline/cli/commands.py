@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ris_pipeline import hpo as search
 from ris_pipeline import report as reporting
+from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.bounds import position_std
 from ris_pipeline.config import Config, keys, load_config, merge
 from ris_pipeline.errors import ConfigError, DataError, IncompleteError, nearest_name
@@ -126,7 +127,7 @@ def localize(options: argparse.Namespace) -> int:
     config = configuration(options, base=None if checkpoint is None else checkpoint.config.model_dump(mode="json"))
     model = None if checkpoint is None else checkpoint.network_for(config, str(options.input))
     given = read_input(options.input, config)
-    measurements = with_noise_variance(given.measurements, config)
+    measurements = with_noise_variance(with_sample_factor(given.measurements, config), config)
     estimates = run_localize(measurements, config, method, model, given.k)
     sources = estimates.sources
     std = position_std(measurements, sources, config)

@@ -46,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
     except SystemExit as done:
         return int(done.code or 0)
-    except BaseException:  # noqa: BLE001 - the last frame: an unforeseen error must not look like a failed goal (exit 1)
+    except Exception as error:
+        # An unforeseen error must not look like a failed goal, which is what Python's own exit code 1 would say.
         traceback.print_exc()
-        return 3
+        raise SystemExit(3) from error
 
 
 def _log_to_terminal() -> None:

@@ -59,6 +59,8 @@ def read_input(path: Path, config: Config) -> UserInput:
     n = config.array.n_elements
     _shape(channel, (scenes, config.array.bs_antennas, n), "channel", path)
     _shape(snapshots, (scenes, config.codes.snapshots, config.array.bs_antennas), "snapshots", path)
+    _finite(snapshots, "snapshots", path)
+    _finite(channel, "channel", path)
     code_index = _codes(arrays["code_index"], (scenes, length, n), 2**config.codes.bits, path)
     optional = {name: _per_scene(arrays[name], scenes, name, path) for name in _OPTIONAL if name in arrays}
     k = _count(optional.pop("k", None), config.scene.k_max, path)
@@ -105,7 +107,8 @@ def _load(path: Path) -> Mapping[str, Tensor]:
             raise DataError(f"{path} is damaged or not a safetensors file: {error}") from None
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # Opened here, because np.load leaves the files that it refuses open.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return {name: torch.as_tensor(stored[name]) for name in stored.files}
         except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is damaged or not an .npz file of plain arrays: {error}") from None
@@ -115,7 +118,6 @@ def _load(path: Path) -> Mapping[str, Tensor]:
 def _complex(tensor: Tensor, name: str, path: Path) -> Tensor:
     if not tensor.is_complex():
         raise DataError(f"{path}: {name} must be complex, got {str(tensor.dtype).removeprefix('torch.')}")
-    _finite(tensor, name, path)
     return tensor
 
 

@@ -7,7 +7,7 @@ physics of those slots, sqrt(power) times the steering vector, so that covarianc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Complex, Float
@@ -102,7 +102,8 @@ class HybridModel(nn.Module):
         _initialise(self, generator or torch.Generator().manual_seed(config.train.seed))
 
     def forward(self, measurements: Measurements) -> Prediction:
-        """Predict B scenes from snapshots, channel, codes and, where stored, the sample factor."""
+        """Predict B scenes from snapshots, channel, codes and, where stored, the sample factor; the scale of the data does not matter."""
+        measurements = _normalised(measurements)
         features = self.features(measurements)
         with torch.autocast(features.maps.device.type, torch.bfloat16, enabled=features.maps.is_cuda):
             hidden = self.trunk(features.maps)
@@ -169,6 +170,31 @@ class _Residual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C A E"]) -> Float[Tensor, "B C A E"]:
         return nn.functional.gelu(x + self.layers(x))
+
+
+def _normalised(measurements: Measurements) -> Measurements:
+    """Single precision with snapshots, channel and sample factor of unit mean power, so that no square leaves the range of floats."""
+    snapshots, gain = _unit_power(measurements.snapshots)
+    channel, _ = _unit_power(measurements.channel)
+    noise, factor = measurements.noise_variance, measurements.sample_factor
+    return replace(
+        measurements,
+        snapshots=snapshots,
+        channel=channel,
+        snr_db=None if measurements.snr_db is None else measurements.snr_db.float(),
+        noise_variance=None if noise is None else (noise.double() * gain * gain).float(),
+        sample_factor=None if factor is None else _unit_power(factor)[0],
+    )
+
+
+def _unit_power(data: Complex[Tensor, "B p q"]) -> tuple[Complex[Tensor, "B p q"], Float[Tensor, " B"]]:
+    """Data over its root-mean-square, in complex64, and that gain in double precision; zero data stay zero."""
+    parts = torch.view_as_real(data.resolve_conj())
+    peak = parts.abs().amax(dim=(1, 2, 3)).double()
+    peak = torch.where(peak > 0.0, peak, 1.0)
+    power = (parts / peak[:, None, None, None]).square().sum(dim=-1).mean(dim=(1, 2))
+    gain = torch.where(power > 0.0, power, 1.0).rsqrt() / peak
+    return torch.view_as_complex((parts * gain[:, None, None, None]).float()), gain
 
 
 def count_parameters(model: nn.Module) -> int:
