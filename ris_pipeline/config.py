@@ -219,6 +219,7 @@ class EstimateConfig(Section):
     """Estimation of count and positions."""
 
     k_conf_thresh: Fraction = Field(0.3, description="confidence of the K-head below which the counting rule decides")
+    hybrid_conf_thresh: Fraction = Field(0.9, description="the same for `hybrid`, whose counting rule is a likelihood search")
     grid_azimuth_deg: PositiveFloat = Field(3.0, description="azimuth step of the search grid")
     grid_elevation_deg: PositiveFloat = Field(3.0, description="elevation step of the search grid")
     grid_range: PositiveInt = Field(6, description="range points of the search grid, uniform in 1/r")
@@ -241,7 +242,8 @@ class EvaluateConfig(Section):
 
     split: Literal["train", "val", "test"] = "test"
     scenes: PositiveInt | None = Field(None, description="scenes to evaluate; null means all of the split")
-    batch_size: PositiveInt = 128
+    search_scenes: PositiveInt | None = Field(None, description="scenes for the methods that search the likelihood; null means as many")
+    batch_size: PositiveInt = Field(128, description="scenes estimated at a time")
     snr_bin_db: PositiveFloat = Field(5.0, description="width of the SNR bins")
     bootstrap: PositiveInt = Field(1000, description="resamples behind every 95 % interval")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap and of the genie")

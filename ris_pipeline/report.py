@@ -19,15 +19,17 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 _TERMINAL = {
+    "scenes": "\nscenes",
     "success_rate": "scene\nsuccess",
     "source_success_rate": "source\nsuccess",
-    "azimuth_rmse_deg": "az RMSE\n(deg)",
-    "elevation_rmse_deg": "el RMSE\n(deg)",
-    "range_rmse_m": "r RMSE\n(m)",
+    "azimuth_rmse_deg": "az\n(deg)",
+    "elevation_rmse_deg": "el\n(deg)",
+    "range_rmse_m": "range\n(m)",
     "median_error_over_crb": "error\n/CRB",
     "scenes_per_second": "scenes\n/s",
 }
 COLUMNS = {
+    "scenes": "scenes",
     "k_acc": "K acc",
     "success_rate": "success",
     "source_success_rate": "source success",
@@ -60,8 +62,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def methods_table(document: dict[str, Any]) -> Table:
     """The methods with their bounds, for the terminal; K accuracy with its 95 % interval, the other intervals are in the JSON."""
-    caption = "genie and detection are bounds; errors clipped, a missed source counts as the clip"
-    table = Table(title=f"{document['scenes']} scenes", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    caption = "az, el, range: clipped RMSE, a missed source counts as the clip\ngenie, detection: bounds"
+    table = Table(title=f"{document['scenes']} scenes", caption=caption, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for header in ("method", "K acc\n(95 %)", *_TERMINAL.values()):
         table.add_column(header, no_wrap=True)
     for name, figures in [*document["methods"].items(), ("genie", document["bounds"]["genie_ml"])]:
@@ -183,16 +185,16 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _cell(figures: dict[str, Any], column: str) -> str:
-    value, interval = figures.get(column), figures["ci95"].get(column, [None, None])
+    value, interval = figures[column], figures["ci95"].get(column, [None, None])
     if value is None:
         return "-"
-    if column == "scenes_per_second":
+    if column in {"scenes", "scenes_per_second"}:
         return f"{value:.3g}"
     return f"{value:.3f}" if None in interval else f"{value:.3f} ± {(interval[1] - interval[0]) / 2:.3f}"
 
 
 def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _with_std(value: float, std: float | None) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ris_pipeline.arrays import Sources
 from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
 from ris_pipeline.config import Config, SelectionConfig
-from ris_pipeline.evaluation.localize import NETWORK_METHODS, Estimates, localize
+from ris_pipeline.evaluation.localize import NETWORK_METHODS, SEARCH_METHODS, Estimates, localize
 from ris_pipeline.metrics import SceneScores, aggregate, score_scenes
 from ris_pipeline.model import HybridModel
 from ris_pipeline.shards import Batch, Scenes
@@ -60,6 +60,8 @@ def evaluate(
     progress: Progress = lambda method, done: None,
 ) -> dict[str, Any]:
     """Evaluate ``methods`` on every scene and return the document of ``ris evaluate --json``.
+
+    Methods that search the likelihood run on the first ``evaluate.search_scenes`` scenes; each method states its number of scenes.
 
     Args:
         scenes: the split.
@@ -137,7 +139,8 @@ def _genie(config: Config) -> Callable[[Batch], Estimates]:
 
 def _score(scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], Estimates], progress: Progress, name: str) -> MethodScores:
     scores, counts, seconds = [], [], []
-    for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
+    limit = config.evaluate.search_scenes if name in SEARCH_METHODS else None
+    for index in torch.arange(min(len(scenes), limit or len(scenes))).split(config.evaluate.batch_size):
         batch = scenes.batch(index)
         started = time.perf_counter()
         estimates = run(batch)
@@ -146,7 +149,7 @@ def _score(scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], 
         scores.append(score_scenes(_cpu(estimates.sources), _cpu(batch.sources), config.metrics))
         progress(name, int(index[-1]) + 1)
     joined = SceneScores.cat(scores)
-    ratio = joined.matched_error / truth.crb_std[:, : joined.matched_error.shape[1]]
+    ratio = joined.matched_error / truth.crb_std[: len(joined), : joined.matched_error.shape[1]]
     return MethodScores(joined, ratio, torch.tensor(counts).double(), torch.tensor(seconds).double())
 
 
@@ -167,7 +170,7 @@ def _summary(scores: MethodScores, config: Config) -> dict[str, Any]:
         resampled["scenes_per_second"] = float(scores.batch_scenes[batches].sum() / scores.batch_seconds[batches].sum())
         for name, value in resampled.items():
             samples[name].append(value)
-    return _plain(figures) | {"ci95": {name: _interval(values) for name, values in samples.items()}}
+    return {"scenes": len(scores.scenes)} | _plain(figures) | {"ci95": {name: _interval(values) for name, values in samples.items()}}
 
 
 def _interval(values: list[float]) -> list[float | None]:
@@ -189,10 +192,12 @@ def _bins(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Any:
             chosen = (inside if k is None else inside & (truth.k == k)).nonzero()[:, 0]
             if len(chosen) == 0:
                 continue
-            head = {"snr_db": [low, high], "k": k, "scenes": len(chosen)}
+            head = {"snr_db": [low, high], "k": k}
             for name, scores in scored.items():
-                yield head | {"method": name} | _plain(scores.figures(chosen))
-            yield head | {"method": "crb"} | _bound_figures(truth.crb_std[chosen], config.metrics)
+                evaluated = chosen[chosen < len(scores.scenes)]
+                if len(evaluated) > 0:
+                    yield head | {"method": name, "scenes": len(evaluated)} | _plain(scores.figures(evaluated))
+            yield head | {"method": "crb", "scenes": len(chosen)} | _bound_figures(truth.crb_std[chosen], config.metrics)
 
 
 def _bound_figures(std: Float[Tensor, "B K 3"], config: SelectionConfig) -> dict[str, float]:

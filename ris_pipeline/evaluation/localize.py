@@ -18,6 +18,7 @@ from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
 from ris_pipeline.simulation import Measurements
 
 NETWORK_METHODS = ("hybrid", "network")
+SEARCH_METHODS = ("hybrid", "ml")
 METHODS = (*NETWORK_METHODS, "music", "ml")
 """Every method, the default first."""
 
@@ -46,8 +47,8 @@ def localize(
 ) -> Estimates:
     """Count and localize the sources of B scenes.
 
-    ``network`` takes the network's own outputs. ``hybrid`` refines proposals of the network and of MUSIC on the effective covariance by
-    maximum likelihood and keeps the likelier. ``music`` reads the sample covariance. ``ml`` searches the likelihood without a network.
+    ``network`` takes the network's own outputs. ``music`` reads the sample covariance. ``ml`` searches the likelihood without a network.
+    ``hybrid`` also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
 
     Args:
         measurements: what the receiver knows; a missing sample factor is computed where ``music`` needs it.
@@ -104,18 +105,19 @@ def _network(measurements: Measurements, config: Config, model: HybridModel, k: 
 
 
 def _hybrid(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:
+    """The K-head counts where it is confident, the penalised likelihood elsewhere; the likeliest of three fits gives the positions."""
     prediction = model(measurements)
     probability, best = torch.softmax(prediction.k_logits.float(), dim=1).max(dim=1)
+    searched = maximum_likelihood(measurements, config, k)
     if k is None:
-        doubtful = probability < config.estimate.k_conf_thresh
-        k = best + 1
-        if bool(doubtful.any()):
-            k[doubtful] = maximum_likelihood(measurements[doubtful], config).sources.k
-    proposals = (model.sources(prediction, k), music(prediction.effective, k, config))
-    return Estimates(_likelier([refine(measurements, proposal, config) for proposal in proposals]), probability)
+        # Below one source there is nothing to propose; the network never answers 0 either.
+        counted = searched.sources.k.clamp_min(1)
+        k = torch.where(probability >= config.estimate.hybrid_conf_thresh, best + 1, counted)
+    starts = (searched.at(k), model.sources(prediction, k), music(prediction.effective, k, config))
+    return Estimates(_likeliest([refine(measurements, start, config) for start in starts]), probability)
 
 
-def _likelier(fits: list[Refined]) -> Sources:
+def _likeliest(fits: list[Refined]) -> Sources:
     """Scene by scene, the fit with the smallest residual."""
     winner = torch.stack([fit.rss for fit in fits]).argmin(dim=0)
     position = torch.stack([fit.sources.position for fit in fits])

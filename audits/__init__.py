@@ -1,0 +1,1 @@
+"""Audits: the static auditor, which reads code without running it, and the run-time audits, which watch a real run."""

@@ -1,0 +1,348 @@
+"""Recognises matrix operations in any spelling: conjugate transposes, traces, identities, scalings, products."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from audits.static import ir
+from audits.static.flow import Flow, Place
+from audits.static.values import Func
+
+_TRANSPARENT = frozenset(
+    [
+        "clone",
+        "detach",
+        "contiguous",
+        "to",
+        "type",
+        "cdouble",
+        "cfloat",
+        "double",
+        "float",
+        "resolve_conj",
+        "real",
+        "requires_grad_",
+        "cpu",
+        "cuda",
+        "astype",
+        "copy",
+        "unsqueeze",
+        "view",
+        "reshape",
+        "expand",
+        "expand_as",
+        "squeeze",
+        "clamp",
+        "clamp_min",
+        "clamp_",
+        "abs",
+        "mean",
+        "sum",
+        "asarray",
+        "as_tensor",
+        "tensor",
+        "array",
+        "ascontiguousarray",
+        "item",
+        "maximum",
+        "max",
+        "type_as",
+        "real_if_close",
+    ]
+)
+_TRANSPOSES = frozenset(["transpose", "swapaxes", "swapdims", "permute", "t", "mT", "T", "moveaxis", "movedim"])
+_CONJUGATES = frozenset(["conj", "conjugate", "conj_physical"])
+_EYES = frozenset(["eye", "identity", "eye_like"])
+_DIAGONALS = frozenset(["diag_embed", "diag", "diagflat"])
+_FILLS = frozenset(["full", "ones", "full_like", "ones_like", "new_full", "new_ones", "expand"])
+_DEPTH = 8
+
+
+class Algebra:
+    """Questions about what an expression computes; names are followed to their definitions, helpers to their returns."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+
+    def behind(self, place: Place) -> list[Place]:
+        """What a name is bound to in its own function, or what a one-expression helper returns."""
+        expr = place.expr
+        if isinstance(expr, ir.Name):
+            found = self.flow.definitions(place, expr.id)
+            return [p for p in found if p.fn is place.fn or p.fn is None][:4]
+        return []
+
+    def helper(self, place: Place) -> list[tuple[Place, dict[str, Place]]]:
+        """For a call of the packages' own function: its returns, with its parameters' arguments."""
+        out: list[tuple[Place, dict[str, Place]]] = []
+        expr = place.expr
+        if isinstance(expr, ir.Call):
+            for callee in self.flow.callees(place):
+                if isinstance(callee, Func) and not callee.weak:
+                    names = [p.name for p in callee.fn.positional][1 if callee.bound else 0 :]
+                    plain = [a.value for a in expr.args if a.keyword is None]
+                    given = {n: place.at(v) for n, v in zip(names, plain, strict=False)}
+                    given.update({a.keyword: place.at(a.value) for a in expr.args if a.keyword})
+                    out += [(r, given) for r in self.flow.returns(callee.fn)]
+        return out
+
+    # -- shapes of expressions
+
+    def core(self, place: Place) -> Place:
+        """The expression without scalar factors, type changes and reshapes."""
+        for _ in range(20):
+            expr = place.expr
+            if isinstance(expr, ir.BinOp) and expr.op in ("*", "/"):
+                if _scalar(expr.right):
+                    place = place.at(expr.left)
+                    continue
+                if expr.op == "*" and _scalar(expr.left):
+                    place = place.at(expr.right)
+                    continue
+            inner = _operand(expr, _TRANSPARENT | {"triu", "tril"})
+            if inner is None and isinstance(expr, ir.Subscript):
+                inner = expr.value
+            if inner is None:
+                return place
+            place = place.at(inner)
+        return place
+
+    def adjoint_of(self, place: Place, depth: int = _DEPTH) -> Place | None:
+        """X where the expression is the conjugate transpose of X."""
+        expr = self.core(place).expr
+        place = place.at(expr)
+        if isinstance(expr, ir.Attribute) and expr.attr in ("mH", "H"):
+            return self.core(place.at(expr.value))
+        inner = _operand(expr, frozenset({"adjoint"}))
+        if inner is not None:
+            return self.core(place.at(inner))
+        for outer, other in ((_TRANSPOSES, _CONJUGATES), (_CONJUGATES, _TRANSPOSES)):
+            first = _operand(expr, outer)
+            if first is not None:
+                for candidate in [self.core(place.at(first)), *self.behind(self.core(place.at(first)))]:
+                    second = _operand(candidate.expr, other)
+                    if second is not None:
+                        return self.core(candidate.at(second))
+        if depth:
+            for source in self.behind(place):
+                found = self.adjoint_of(source, depth - 1)
+                if found is not None:
+                    return found
+            for returned, given in self.helper(place):
+                found = self.adjoint_of(returned, depth - 1)
+                if found is not None and isinstance(found.expr, ir.Name) and found.expr.id in given:
+                    return self.core(given[found.expr.id])
+        return None
+
+    def transpose_of(self, place: Place) -> Place | None:
+        """X where the expression is X transposed, without conjugation."""
+        place = self.core(place)
+        inner = _operand(place.expr, _TRANSPOSES)
+        if inner is not None:
+            return self.core(place.at(inner))
+        return next((f for s in self.behind(place) if (f := self.transpose_of(s)) is not None), None)
+
+    def trace_of(self, place: Place, depth: int = _DEPTH) -> Place | None:
+        """X where the expression is the trace of X, up to scalar factors, clamps and reshapes."""
+        for part in self._factors(place):
+            expr = part.expr
+            if isinstance(expr, ir.Call):
+                name = ir.last_name(expr.func)
+                if name == "trace":
+                    return self.core(part.at(_receiver_or_argument(expr)))
+                if name == "einsum" and len(expr.args) == 2 and _repeats(expr.args[0].value):
+                    return self.core(part.at(expr.args[1].value))
+                if name in ("sum", "mean", "nansum"):
+                    summed = part.at(_plain(_receiver_or_argument(expr)))
+                    for candidate in [summed, *self.behind(summed)]:
+                        diagonal = _operand(_plain(candidate.expr), frozenset({"diagonal", "diag", "eigvalsh"}))
+                        if diagonal is not None:
+                            return self.core(candidate.at(diagonal))
+            inner = _operand(expr, _TRANSPARENT)
+            if inner is None and isinstance(expr, ir.Subscript):
+                inner = expr.value
+            nested = [part.at(inner)] if inner is not None else []
+            if depth:
+                for source in [*nested, *self.behind(part)]:
+                    found = self.trace_of(source, depth - 1)
+                    if found is not None:
+                        return found
+                for returned, given in self.helper(part):
+                    found = self.trace_of(returned, depth - 1)
+                    if found is not None and isinstance(found.expr, ir.Name) and found.expr.id in given:
+                        return self.core(given[found.expr.id])
+        return None
+
+    def _factors(self, place: Place) -> list[Place]:
+        # The parts of a denominator: tr/N, tr + eps, max(tr, eps).
+        expr = place.expr
+        if isinstance(expr, ir.BinOp) and expr.op in ("/", "*", "+"):
+            left = self._factors(place.at(expr.left))
+            return left + (self._factors(place.at(expr.right)) if expr.op != "/" else [])
+        return [place]
+
+    def over_trace(self, place: Place, depth: int = 4) -> Place | None:
+        """X where the expression is a scalar divided by the trace of X."""
+        place = place.at(_plain(place.expr))
+        expr = place.expr
+        if isinstance(expr, ir.BinOp) and expr.op == "/":
+            return self.trace_of(place.at(expr.right))
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "reciprocal":
+            return self.trace_of(place.at(_receiver_or_argument(expr)))
+        inner = _operand(expr, _TRANSPARENT)
+        sources = [place.at(inner)] if inner is not None else self.behind(place)
+        return next((f for s in sources if depth and (f := self.over_trace(s, depth - 1)) is not None), None)
+
+    def is_eye(self, place: Place, depth: int = 5) -> bool:
+        """Whether the expression is a scaled identity."""
+        place = place.at(_plain(place.expr))
+        expr = place.expr
+        if isinstance(expr, ir.BinOp) and expr.op in ("*", "/"):
+            return self.is_eye(place.at(expr.left), depth) or (expr.op == "*" and self.is_eye(place.at(expr.right), depth))
+        if isinstance(expr, ir.Call):
+            name = ir.last_name(expr.func)
+            if name in _EYES:
+                return True
+            if name in _DIAGONALS:
+                filled = _receiver_or_argument(expr)
+                return any(isinstance(n, ir.Call) and ir.last_name(n.func) in _FILLS for n in ir.walk(filled))
+            if name in ("mul", "multiply"):
+                parts = [a.value for a in expr.args]
+                parts += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
+                return any(self.is_eye(place.at(p), depth) for p in parts)
+        inner = _operand(expr, _TRANSPARENT)
+        if inner is None and isinstance(expr, ir.Subscript):
+            inner = expr.value
+        sources = [place.at(inner)] if inner is not None else self.behind(place) + [r for r, _ in self.helper(place)]
+        return depth > 0 and any(self.is_eye(s, depth - 1) for s in sources)
+
+    def product(self, place: Place) -> str:
+        """`outer` for X X^H, `gram` for X^H X, otherwise empty."""
+        expr = place.expr
+        if isinstance(expr, ir.BinOp) and expr.op == "@":
+            left, right = place.at(expr.left), place.at(expr.right)
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("matmul", "bmm", "mm", "dot"):
+            operands = _operands_of(expr)
+            if len(operands) < 2:
+                return ""
+            left, right = place.at(operands[0]), place.at(operands[1])
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "einsum" and len(expr.args) == 3:
+            return self._einsum(place, expr)
+        else:
+            return ""
+        adjoint = self.adjoint_of(right)
+        if adjoint is not None and _key(adjoint.expr) == _key(self.core(left).expr):
+            return "outer"
+        adjoint = self.adjoint_of(left)
+        if adjoint is not None and _key(adjoint.expr) == _key(self.core(right).expr):
+            return "gram"
+        return ""
+
+    def _einsum(self, place: Place, expr: ir.Call) -> str:
+        spec = expr.args[0].value
+        text = str(spec.value).replace(" ", "") if isinstance(spec, ir.Constant) else ""
+        if "->" not in text or "," not in text:
+            return ""
+        inputs, out = text.split("->")
+        first, second = inputs.split(",")[:2]
+        one, two = self.core(place.at(expr.args[1].value)), self.core(place.at(expr.args[2].value))
+        conjugated = [_operand(o.expr, _CONJUGATES) for o in (one, two)]
+        keys = {_key(self.core(place.at(c)).expr if c is not None else o.expr) for c, o in zip(conjugated, (one, two), strict=True)}
+        if len(keys) != 1 or sum(c is not None for c in conjugated) != 1 or not first or not second:
+            return ""
+        summed = (set(first) & set(second)) - set(out)
+        return "outer" if not summed or (first[-1] in summed and second[-1] in summed) else "gram"
+
+    def summands(self, expr: ir.Expr) -> Iterator[tuple[ir.Expr, ir.Expr]]:
+        """The two sides of an addition, however it is spelled."""
+        if isinstance(expr, ir.BinOp) and expr.op == "+":
+            yield expr.left, expr.right
+            if isinstance(expr.left, ir.BinOp) and expr.left.op == "+":
+                yield expr.left.left, expr.right
+                yield expr.left.right, expr.right
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("add", "add_", "__add__"):
+            operands = _operands_of(expr)
+            if len(operands) >= 2:
+                alpha = next((a.value for a in expr.args if a.keyword == "alpha"), None)
+                right = operands[1]
+                if alpha is not None:
+                    right = ir.BinOp(expr.line, expr.column, expr.end_line, expr.end_column, alpha, "*", right)
+                yield operands[0], right
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("stack", "sum", "where") and expr.args:
+            items = expr.args[0].value
+            if isinstance(items, ir.Sequence) and len(items.items) == 2:
+                yield items.items[0], items.items[1]
+            elif ir.last_name(expr.func) == "where" and len(expr.args) == 3:
+                yield expr.args[1].value, expr.args[2].value
+
+
+def _scalar(expr: ir.Expr) -> bool:
+    if isinstance(expr, ir.Constant):
+        return True
+    if isinstance(expr, ir.UnaryOp):
+        return _scalar(expr.operand)
+    return isinstance(expr, ir.BinOp) and _scalar(expr.left) and _scalar(expr.right)
+
+
+def _operand(expr: ir.Expr, names: frozenset[str]) -> ir.Expr | None:
+    """X of `x.name`, `x.name(...)` or `module.name(x, ...)`."""
+    if isinstance(expr, ir.Attribute) and expr.attr in names and expr.attr in ("T", "mT", "real"):
+        return expr.value
+    if isinstance(expr, ir.Call) and ir.last_name(expr.func) in names:
+        if ir.last_name(expr.func) == "einsum":
+            return None
+        return _receiver_or_argument(expr)
+    return None
+
+
+_LIBRARIES = re.compile(r"^(torch|np|numpy|jnp|F|functional|linalg|la|LA|xp|math|scipy)(\.|$)")
+
+
+def _receiver_or_argument(expr: ir.Call) -> ir.Expr:
+    if isinstance(expr.func, ir.Attribute) and not _LIBRARIES.match(ir.dotted(expr.func.value) or "-"):
+        return expr.func.value
+    return expr.args[0].value if expr.args else expr.func
+
+
+def _operands_of(expr: ir.Call) -> list[ir.Expr]:
+    plain = [a.value for a in expr.args if a.keyword is None]
+    if isinstance(expr.func, ir.Attribute) and not _LIBRARIES.match(ir.dotted(expr.func.value) or "-"):
+        return [expr.func.value, *plain]
+    return plain
+
+
+def _plain(expr: ir.Expr) -> ir.Expr:
+    while True:
+        if isinstance(expr, ir.Attribute) and expr.attr == "real":
+            expr = expr.value
+        elif isinstance(expr, ir.UnaryOp) and expr.op == "+":
+            expr = expr.operand
+        else:
+            return expr
+
+
+def _repeats(spec: ir.Expr) -> bool:
+    if not isinstance(spec, ir.Constant) or not isinstance(spec.value, str) or "," in spec.value:
+        return False
+    inputs, _, out = spec.value.replace(" ", "").partition("->")
+    return any(inputs.count(c) == 2 and c not in out for c in set(inputs) if c.isalpha())
+
+
+def _key(expr: ir.Expr) -> str:
+    """The expression's structure as text: equal for equal code."""
+    if isinstance(expr, ir.Name):
+        return expr.id
+    if isinstance(expr, ir.Attribute):
+        return f"{_key(expr.value)}.{expr.attr}"
+    if isinstance(expr, ir.Constant):
+        return repr(expr.value)
+    inner = ",".join(_key(c) for c in ir.children(expr) if isinstance(c, ir.Expr))
+    arguments = ",".join(_key(c.value) for c in ir.children(expr) if isinstance(c, ir.Arg))
+    return f"{type(expr).__name__}{getattr(expr, 'op', '')}({inner};{arguments})"
+
+
+key = _key
+operand = _operand
+operands_of = _operands_of
+receiver_or_argument = _receiver_or_argument

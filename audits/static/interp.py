@@ -1,0 +1,547 @@
+"""The abstract interpreter: runs one unit, reading and extending cells and noting every reference on the way."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from audits.static import externals, ir, lookup
+from audits.static.engine import Analysis, Issue, Ref, Unit
+from audits.static.lower import lower_expression
+from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
+from audits.static.values import (
+    EMPTY,
+    NOTHING,
+    NUMBER,
+    TENSOR,
+    TEXT,
+    UNKNOWN,
+    Cls,
+    Const,
+    Ext,
+    ExtInst,
+    Func,
+    Inst,
+    Mod,
+    Namespace,
+    SuperOf,
+    Value,
+    Values,
+    callables,
+)
+
+_BUILTINS = frozenset(dir(builtins))
+_MODULE_NAMES = frozenset({"__file__", "__name__", "__doc__", "__builtins__", "__class__", "__debug__", "__annotations__"})
+_UNINFORMATIVE = frozenset(
+    {"typing.Any", "builtins.object", "typing.Callable", "collections.abc.Callable", "typing.Protocol", "typing.Self",
+     "builtins.dict", "builtins.list", "builtins.tuple", "builtins.set", "typing_extensions.Protocol"}
+)  # fmt: skip
+_STORING_METHODS = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "register"})
+
+
+class Interp:
+    """One run over one unit."""
+
+    def __init__(self, analysis: Analysis, unit: Unit) -> None:
+        self.a = analysis
+        self.unit = unit
+        self.hot = unit.hot
+
+    def run(self) -> None:
+        """Interpret the unit's body; what it found replaces what an earlier run found."""
+        unit = self.unit
+        unit.refs, unit.issues, unit.patches, unit.calls, unit.receivers = [], [], [], {}, {}
+        unit.starved = False
+        if unit.fn is None:
+            self.block(unit.module.tree.body, unit.module.scope)
+        else:
+            self._enter(unit.fn)
+            self.block(unit.fn.node.body, unit.fn.scope)
+
+    # -- cells
+
+    def read(self, *key: Any) -> set[Value]:
+        """The values of a cell; the unit runs again when they grow."""
+        return self.a.read(self.unit, key)
+
+    def push_name(self, scope: Scope, name: str, values: Iterable[Value], hot: bool | None = None) -> None:
+        """Extend the cell of a name."""
+        self.a.push(self.a.name_key(scope, name, hot=self.hot if hot is None else hot), values)
+
+    def or_unknown(self, values: Values) -> Values:
+        """`values`; nothing becomes unknown once the unit has settled, and until then means 'not known yet'."""
+        if values:
+            return values
+        self.unit.starved = True
+        return frozenset((UNKNOWN,)) if self.unit.settled else EMPTY
+
+    # -- references
+
+    def record(self, values: Iterable[Value], node: ir.Node, use: str, call: ir.Call | None = None) -> None:
+        """Note what an evaluated expression refers to; `use` is value, callee or receiver."""
+        for value in values:
+            if isinstance(value, Func):
+                self._ref(value.fn, node)
+                for impl in self.read("impls", value.fn):
+                    if isinstance(impl, Func):
+                        self._ref(impl.fn, node)
+            elif use == "receiver":
+                continue
+            elif isinstance(value, Ext):
+                self.unit.refs.append(Ref(None, value.name, node, call))
+            elif isinstance(value, Cls):
+                for fn in lookup.constructors(self, value.cls):
+                    self._ref(fn, node)
+            elif isinstance(value, Inst) and use == "value":
+                for fn in lookup.implicit_methods(self, value):
+                    self._ref(fn, node)
+
+    def _ref(self, fn: FunctionInfo, node: ir.Node) -> None:
+        self.unit.refs.append(Ref(fn, "", node))
+        if self.hot:
+            self.a.ensure_hot(fn)
+
+    def issue(self, node: ir.Node, message: str, hint: str = "") -> None:
+        """Note something that the analysis can't see through."""
+        self.unit.issues.append(Issue(node, message, hint))
+
+    # -- functions
+
+    def _enter(self, fn: FunctionInfo) -> None:
+        params, scope = fn.node.params, fn.scope
+        outer = scope.parent or scope
+        if fn.cls is not None and params and "staticmethod" not in fn.flags:
+            by_class = "classmethod" in fn.flags or fn.node.name in ("__new__", "__init_subclass__", "__class_getitem__")
+            self.push_name(scope, params[0].name, [Cls(fn.cls) if by_class else Inst(fn.cls)])
+        for param in params:
+            if param.annotation is not None:
+                values = self.annotation(param.annotation, outer)
+                self.a.informative[param] = bool(values)
+                self.push_name(scope, param.name, values)
+            if param.default is not None:
+                self.push_name(scope, param.name, self.eval(param.default, outer))
+            if fn in self.a.entries and self.hot:
+                self.push_name(scope, param.name, self.read(*self.a.name_key(scope, param.name, hot=False)))
+        if fn.node.decorators and self.hot:
+            self.decorated(fn.node.decorators, frozenset((Func(fn),)), outer)
+        if fn.node.returns is not None:
+            self.a.push(("ret", fn, self.hot), self.annotation(fn.node.returns, outer))
+        if not any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body)):
+            self.a.push(("ret", fn, self.hot), [NOTHING])
+
+    def decorated(self, decorators: list[ir.Expr], values: Values, scope: Scope) -> Values:
+        """What the decorated name stands for: the original, and whatever the decorators make of it."""
+        out = set(values)
+        for decorator in reversed(decorators):
+            if isinstance(decorator, (ir.Call, ir.Name, ir.Attribute)):
+                target = decorator.func if isinstance(decorator, ir.Call) else decorator
+                if isinstance(target, ir.Attribute) and target.attr in ("register", "register_kernel", "register_fake"):
+                    for base in self.eval(target.value, scope, "receiver"):
+                        if isinstance(base, Func):
+                            self.a.push(("impls", base.fn), values)
+                            break
+                    else:
+                        out |= self._apply_decorator(decorator, out, scope)
+                    continue
+            out |= self._apply_decorator(decorator, out, scope)
+        return frozenset(out)
+
+    def _apply_decorator(self, decorator: ir.Expr, values: set[Value], scope: Scope) -> set[Value]:
+        result: set[Value] = set()
+        applied = self.eval(decorator, scope)
+        argument = externals.Argument(None, "", frozenset(v for v in values if isinstance(v, (Func, Cls))), decorator)
+        for value in applied:
+            if isinstance(value, Func):
+                self.a.decorators.add(value.fn)
+            if isinstance(value, (Func, Cls, Inst)):
+                result |= externals.apply(self, value, [argument], None, scope)
+        return result
+
+    def annotation(self, expr: ir.Expr, scope: Scope, depth: int = 4) -> Values:
+        """The instances that an annotation allows; empty where it says nothing."""
+        if isinstance(expr, ir.Constant):
+            if not isinstance(expr.value, str):
+                return EMPTY
+            parsed = lower_expression(expr.value, expr)
+            return self.annotation(parsed, scope, depth - 1) if parsed is not None else EMPTY
+        silent = _Silent(self.a, self.unit)
+        out: set[Value] = set()
+        for value in silent.eval(expr, scope, "receiver"):
+            if isinstance(value, Cls):
+                if not any(b.endswith("Protocol") for b in self.a.outside_bases(self.unit, value.cls)):
+                    out.add(Inst(value.cls))
+            elif isinstance(value, Ext) and value.name not in _UNINFORMATIVE:
+                out.add(ExtInst(value.name))
+            elif isinstance(value, Const):
+                parsed = lower_expression(value.value, expr)
+                if parsed is not None and depth > 0 and not isinstance(parsed, ir.Constant):
+                    out |= self.annotation(parsed, scope, depth - 1)
+        self.unit.starved = self.unit.starved or silent.unit.starved
+        return frozenset(out)
+
+    # -- statements
+
+    def block(self, body: list[ir.Stmt], scope: Scope) -> None:
+        """Interpret statements."""
+        for statement in body:
+            handler = _STATEMENTS.get(type(statement))
+            if handler is not None:
+                handler(self, statement, scope)
+
+    def _expr_stmt(self, node: ir.ExprStmt, scope: Scope) -> None:
+        self.eval(node.value, scope)
+
+    def _assign_stmt(self, node: ir.Assign, scope: Scope) -> None:
+        values: Values = EMPTY
+        if node.annotation is not None:
+            values = self.annotation(node.annotation, scope)
+            if scope.kind == "class" and scope.cls is not None and isinstance(node.targets[0], ir.Name):
+                self.a.push(("attr", scope.cls, node.targets[0].id), values)
+        if node.value is not None:
+            values |= self.eval(node.value, scope)
+        if node.value is not None or scope.kind != "class":
+            for target in node.targets:
+                self.store(target, values, scope, node.value)
+
+    def _aug_assign(self, node: ir.AugAssign, scope: Scope) -> None:
+        values = self.eval(node.value, scope) | self.eval(node.target, scope)
+        self.store(node.target, values, scope, None)
+
+    def _return(self, node: ir.Return, scope: Scope) -> None:
+        values = self.eval(node.value, scope) if node.value is not None else frozenset((NOTHING,))
+        if self.unit.fn is not None:
+            self.a.push(("ret", self.unit.fn, self.hot), values)
+
+    def _if(self, node: ir.If, scope: Scope) -> None:
+        self.eval(node.test, scope)
+        self.block(node.body, scope)
+        self.block(node.orelse, scope)
+
+    def _for(self, node: ir.For, scope: Scope) -> None:
+        self.store(node.target, lookup.elements(self, self.eval(node.iter, scope)), scope, None)
+        self.block(node.body, scope)
+        self.block(node.orelse, scope)
+
+    def _with(self, node: ir.With, scope: Scope) -> None:
+        for item in node.items:
+            values = self.eval(item.context, scope)
+            if item.target is not None:
+                self.store(item.target, lookup.entered(self, values), scope, None)
+        self.block(node.body, scope)
+
+    def _try(self, node: ir.Try, scope: Scope) -> None:
+        self.block(node.body, scope)
+        for handler in node.handlers:
+            if handler.type is not None:
+                self.eval(handler.type, scope, "receiver")
+            if handler.name is not None:
+                self.store(handler.name, frozenset((ExtInst("builtins.Exception"),)), scope, None)
+            self.block(handler.body, scope)
+        self.block(node.orelse, scope)
+        self.block(node.finalbody, scope)
+
+    def _match(self, node: ir.Match, scope: Scope) -> None:
+        values = self.eval(node.subject, scope)
+        for case in node.cases:
+            for test in case.tests:
+                self.eval(test, scope, "receiver")
+            for binding in case.bindings:
+                self.store(binding, values, scope, None)
+            if case.guard is not None:
+                self.eval(case.guard, scope)
+            self.block(case.body, scope)
+
+    def _raise(self, node: ir.Raise, scope: Scope) -> None:
+        for part in (node.exc, node.cause):
+            if part is not None:
+                self.eval(part, scope)
+
+    def _assert(self, node: ir.Assert, scope: Scope) -> None:
+        self.eval(node.test, scope)
+        if node.message is not None:
+            self.eval(node.message, scope)
+
+    def _import(self, node: ir.Import, scope: Scope) -> None:
+        for name, asname in node.names:
+            value = lookup.module_value(self.a, name if asname else name.split(".")[0])
+            self.push_name(scope, asname or name.split(".")[0], [value])
+
+    def _import_from(self, node: ir.ImportFrom, scope: Scope) -> None:
+        source = scope.module.absolute(node.module, node.level)
+        for name, asname in node.names:
+            if name == "*":
+                continue
+            values = lookup.attribute(self, lookup.module_value(self.a, source), name)
+            self.push_name(scope, asname or name, values or [Ext(f"{source}.{name}")] * self.unit.settled)
+            if not values:
+                self.unit.starved = True
+
+    def _function(self, node: ir.Function, scope: Scope) -> None:
+        info = self.a.project.function_of[node]
+        values: Values = frozenset((Func(info),))
+        if node.decorators:
+            values = self.decorated(node.decorators, values, scope)
+        self.push_name(self._binding_scope(scope, node.name), node.name, values)
+        for default in node.params:
+            if default.default is not None:
+                self.eval(default.default, scope)
+
+    def _class(self, node: ir.ClassDef, scope: Scope) -> None:
+        info = self.a.project.class_of[node]
+        bases: set[Value] = set()
+        for base in node.bases:
+            bases |= self.eval(base, scope, "receiver")
+        self.a.add_base(info, bases)
+        for keyword in node.keywords:
+            self.eval(keyword.value, scope, "receiver")
+        values: Values = frozenset((Cls(info),))
+        if node.decorators:
+            values = self.decorated(node.decorators, values, scope)
+        self.push_name(self._binding_scope(scope, node.name), node.name, values)
+        self.block(node.body, info.scope)
+
+    def _delete(self, node: ir.Delete, scope: Scope) -> None:
+        return None
+
+    # -- stores
+
+    def _binding_scope(self, scope: Scope, name: str) -> Scope:
+        if name in scope.outer:
+            return lookup_scope(scope, name) or scope
+        return scope
+
+    def store(self, target: ir.Expr, values: Values, scope: Scope, source: ir.Expr | None) -> None:
+        """Bind an assignment target."""
+        if isinstance(target, ir.Name):
+            self.push_name(self._binding_scope(scope, target.id), target.id, values)
+        elif isinstance(target, ir.Attribute):
+            lookup.store_attribute(self, self.eval(target.value, scope, "receiver"), target, values)
+        elif isinstance(target, ir.Subscript):
+            keys = self.eval(target.index, scope)
+            self.store_into(target.value, values | {k for k in keys if isinstance(k, Const)}, scope, target, keys)
+        elif isinstance(target, ir.Starred):
+            self.store(target.value, values, scope, None)
+        elif isinstance(target, ir.Sequence):
+            self._unpack(target, values, scope, source)
+
+    def _unpack(self, target: ir.Sequence, values: Values, scope: Scope, source: ir.Expr | None) -> None:
+        pairwise = (
+            isinstance(source, ir.Sequence)
+            and len(source.items) == len(target.items)
+            and not any(isinstance(i, ir.Starred) for i in [*source.items, *target.items])
+        )
+        for i, item in enumerate(target.items):
+            if pairwise and isinstance(source, ir.Sequence):
+                self.store(item, _Silent(self.a, self.unit).eval(source.items[i], scope), scope, source.items[i])
+            else:
+                self.store(item, lookup.elements(self, values), scope, None)
+
+    def store_into(self, base: ir.Expr, values: Values, scope: Scope, node: ir.Node, keys: Values = EMPTY) -> None:
+        """Put `values` into the container that `base` denotes."""
+        if isinstance(base, ir.Name):
+            found = lookup_scope(scope, base.id)
+            if found is not None:
+                self.push_name(found, base.id, values)
+        elif isinstance(base, ir.Attribute):
+            lookup.store_attribute(self, self.eval(base.value, scope, "receiver"), base, values, item=True)
+        elif isinstance(base, ir.Subscript):
+            self.store_into(base.value, values, scope, node)
+        for owner in self.eval(base, scope, "receiver"):
+            lookup.store_item(self, owner, keys, values, node)
+
+    # -- expressions
+
+    def eval(self, expr: ir.Expr, scope: Scope, use: str = "value") -> Values:
+        """What `expr` may stand for."""
+        handler = _EXPRESSIONS.get(type(expr))
+        return handler(self, expr, scope, use) if handler is not None else EMPTY
+
+    def _name(self, node: ir.Name, scope: Scope, use: str) -> Values:
+        found = lookup_scope(scope, node.id)
+        values = self._undefined(node, scope) if found is None else self._variable(node, found)
+        self.record(values, node, use)
+        return values
+
+    def _variable(self, node: ir.Name, found: Scope) -> Values:
+        owner = function_of(found)
+        if found.kind in ("module", "class") or owner is None or owner is self.unit.fn or not self.hot:
+            values = frozenset(self.read(*self.a.name_key(found, node.id, hot=self.hot)))
+        else:
+            self.read("hot", owner)
+            values = frozenset(self.read(*self.a.name_key(found, node.id, hot=True)))
+            if owner not in self.a.hot or owner not in self.a.decorators:
+                values |= self.read(*self.a.name_key(found, node.id, hot=False))
+        if UNKNOWN in values and len(values) > 1 and owner is not None:
+            for param in owner.node.params:
+                if param.name == node.id and self.a.informative.get(param):
+                    values -= {UNKNOWN}
+        if not values and node.id in _MODULE_NAMES | {"__path__", "__all__", "__spec__", "__package__"}:
+            return frozenset((TEXT,))
+        return self.or_unknown(values)
+
+    def _undefined(self, node: ir.Name, scope: Scope) -> Values:
+        values, outside = lookup.from_stars(self, scope.module, node.id)
+        if values:
+            return values
+        if node.id in _BUILTINS:
+            return frozenset((Ext(f"builtins.{node.id}"),))
+        if outside:
+            return frozenset(Ext(f"{m}.{node.id}") for m in outside)
+        if node.id not in _MODULE_NAMES:
+            self.issue(node, f"the name {node.id!r} is bound nowhere in this module")
+        return frozenset((UNKNOWN,))
+
+    def _attribute(self, node: ir.Attribute, scope: Scope, use: str) -> Values:
+        receivers = self.eval(node.value, scope, "receiver")
+        self.unit.receivers[node] = receivers
+        values = lookup.attributes(self, receivers, node.attr)
+        self.record(values, node, use)
+        return values if use == "callee_of_call" else lookup.as_value(values)
+
+    def _call(self, node: ir.Call, scope: Scope, use: str) -> Values:
+        values = externals.call(self, node, scope)
+        if use == "value":
+            self.record([v for v in values if isinstance(v, Inst)], node, use)
+        return values
+
+    def _constant(self, node: ir.Constant, scope: Scope, use: str) -> Values:
+        if isinstance(node.value, str):
+            usable = len(node.value) < 80 and node.value.replace(".", "").replace("_", "a").isalnum()
+            return frozenset((Const(node.value),)) if usable else frozenset((TEXT,))
+        return frozenset((NOTHING,)) if node.value is None else frozenset((NUMBER,))
+
+    def _fstring(self, node: ir.FString, scope: Scope, use: str) -> Values:
+        texts: list[str] | None = [""]
+        for part in node.parts:
+            values = self.eval(part, scope)
+            consts = [v.value for v in values if isinstance(v, Const)]
+            if isinstance(part, ir.Constant):
+                consts = [str(part.value)]
+            if texts is not None and consts and len(consts) * len(texts) <= 64 and len(consts) == max(len(values), 1):
+                texts = [t + c for t in texts for c in consts]
+            else:
+                texts = None
+        return frozenset(Const(t) for t in texts) if texts is not None else frozenset((TEXT, UNKNOWN))
+
+    def _binop(self, node: ir.BinOp, scope: Scope, use: str) -> Values:
+        left, right = self.eval(node.left, scope), self.eval(node.right, scope)
+        if node.op == "+":
+            texts = [(a, b) for a in left if isinstance(a, Const) for b in right if isinstance(b, Const)]
+            if texts and len(texts) == len(left) * len(right) <= 64:
+                return frozenset(Const(a.value + b.value) for a, b in texts)
+        out = lookup.operator_results(self, left | right)
+        if node.op in ("|", "+", "*"):
+            out |= {v for v in left | right if isinstance(v, (Cls, Ext, Func, Inst, Const))}
+        if TENSOR in left or TENSOR in right:
+            out |= {TENSOR}
+        if UNKNOWN in left or UNKNOWN in right:
+            out |= {UNKNOWN}
+        return out or frozenset(v for v in left | right if isinstance(v, ExtInst))
+
+    def _unary(self, node: ir.UnaryOp, scope: Scope, use: str) -> Values:
+        values = self.eval(node.operand, scope)
+        return frozenset((NUMBER,)) if node.op == "not" else values - callables(values)
+
+    def _boolop(self, node: ir.BoolOp, scope: Scope, use: str) -> Values:
+        return EMPTY.union(*(self.eval(v, scope, use) for v in node.values))
+
+    def _compare(self, node: ir.Compare, scope: Scope, use: str) -> Values:
+        for part in (node.left, *node.comparators):
+            self.eval(part, scope, "receiver" if set(node.ops) <= {"is", "is not"} else "value")
+        return frozenset((NUMBER,))
+
+    def _subscript(self, node: ir.Subscript, scope: Scope, use: str) -> Values:
+        base = self.eval(node.value, scope, "receiver")
+        index = self.eval(node.index, scope, "receiver" if any(isinstance(b, Ext) for b in base) else "value")
+        values = lookup.items(self, base, index, node)
+        self.record(values, node, use)
+        return values
+
+    def _slice(self, node: ir.Slice, scope: Scope, use: str) -> Values:
+        for part in (node.lower, node.upper, node.step):
+            if part is not None:
+                self.eval(part, scope)
+        return frozenset((NUMBER,))
+
+    def _sequence(self, node: ir.Sequence, scope: Scope, use: str) -> Values:
+        return EMPTY.union(*(self.eval(i, scope, use) for i in node.items))
+
+    def _starred(self, node: ir.Starred, scope: Scope, use: str) -> Values:
+        return lookup.elements(self, self.eval(node.value, scope, use))
+
+    def _dict(self, node: ir.Dict, scope: Scope, use: str) -> Values:
+        keys = EMPTY.union(*(self.eval(k, scope) for k in node.keys if k is not None))
+        return EMPTY.union(*(self.eval(v, scope, use) for v in node.values)) | keys
+
+    def _ifexp(self, node: ir.IfExp, scope: Scope, use: str) -> Values:
+        self.eval(node.test, scope)
+        return self.eval(node.body, scope, use) | self.eval(node.orelse, scope, use)
+
+    def _comprehension(self, node: ir.Comprehension, scope: Scope, use: str) -> Values:
+        inner = self.a.project.scope_of.get(node)
+        if inner is None:
+            return frozenset((UNKNOWN,))
+        for clause in node.clauses:
+            values = lookup.elements(self, self.eval(clause.iter, inner))
+            for name in bound_names(clause.target):
+                self.push_name(inner, name, values)
+            for test in clause.ifs:
+                self.eval(test, inner)
+        out = self.eval(node.element, inner)
+        return out | self.eval(node.value, inner) if node.value is not None else out
+
+    def _lambda(self, node: ir.Lambda, scope: Scope, use: str) -> Values:
+        info = self.a.project.function_of.get(node.function)
+        if info is None:
+            return frozenset((UNKNOWN,))
+        values = frozenset((Func(info),))
+        self.record(values, node, use)
+        return values
+
+    def _await(self, node: ir.Await, scope: Scope, use: str) -> Values:
+        return self.eval(node.value, scope, use)
+
+    def _yield(self, node: ir.Yield, scope: Scope, use: str) -> Values:
+        values = self.eval(node.value, scope) if node.value is not None else EMPTY
+        if self.unit.fn is not None:
+            self.a.push(("ret", self.unit.fn, self.hot), lookup.elements(self, values) if node.delegate else values)
+        return frozenset((UNKNOWN,))
+
+    def _named(self, node: ir.NamedExpr, scope: Scope, use: str) -> Values:
+        values = self.eval(node.value, scope, use)
+        inner = scope
+        while inner.kind == "comprehension" and inner.parent is not None:
+            inner = inner.parent
+        self.store(node.target, values, inner, node.value)
+        return values
+
+
+class _Silent(Interp):
+    """Evaluates without noting references: annotations are not calls."""
+
+    def record(self, values: Iterable[Value], node: ir.Node, use: str, call: ir.Call | None = None) -> None:
+        return None
+
+    def issue(self, node: ir.Node, message: str, hint: str = "") -> None:
+        return None
+
+
+_Handler = Callable[..., Any]
+_STATEMENTS: dict[type[ir.Stmt], _Handler] = {
+    ir.ExprStmt: Interp._expr_stmt, ir.Assign: Interp._assign_stmt, ir.AugAssign: Interp._aug_assign,
+    ir.Return: Interp._return, ir.If: Interp._if, ir.While: Interp._if, ir.For: Interp._for, ir.With: Interp._with,
+    ir.Try: Interp._try, ir.Match: Interp._match, ir.Raise: Interp._raise, ir.Assert: Interp._assert,
+    ir.Import: Interp._import, ir.ImportFrom: Interp._import_from, ir.Function: Interp._function,
+    ir.ClassDef: Interp._class, ir.Delete: Interp._delete,
+}  # fmt: skip
+_EXPRESSIONS: dict[type[ir.Expr], _Handler] = {
+    ir.Name: Interp._name, ir.Attribute: Interp._attribute, ir.Call: Interp._call, ir.Constant: Interp._constant,
+    ir.FString: Interp._fstring, ir.BinOp: Interp._binop, ir.UnaryOp: Interp._unary, ir.BoolOp: Interp._boolop,
+    ir.Compare: Interp._compare, ir.Subscript: Interp._subscript, ir.Slice: Interp._slice,
+    ir.Sequence: Interp._sequence, ir.Starred: Interp._starred, ir.Dict: Interp._dict, ir.IfExp: Interp._ifexp,
+    ir.Comprehension: Interp._comprehension, ir.Lambda: Interp._lambda, ir.Await: Interp._await,
+    ir.Yield: Interp._yield, ir.NamedExpr: Interp._named,
+}  # fmt: skip
+
+__all__ = ["Interp", "Mod", "Namespace", "SuperOf"]

@@ -1,0 +1,67 @@
+"""SARIF 2.1.0."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from audits.static.findings import Finding, Report
+from audits.static.rules import all_rules
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def render(report: Report) -> str:
+    """The whole report as one run."""
+    rules = all_rules()
+    results = [_result(report, f) for f in report.findings]
+    for allowed in report.suppressed:
+        result = _result(report, allowed.finding)
+        result["suppressions"] = [{"kind": "inSource", "justification": allowed.reason}]
+        results.append(result)
+    driver = {
+        "name": "ris-audit",
+        "rules": [
+            {
+                "id": r.code,
+                "shortDescription": {"text": r.title},
+                "fullDescription": {"text": r.manual},
+                "help": {"text": r.mend},
+            }
+            for r in rules.values()
+        ],
+    }
+    run = {"tool": {"driver": driver}, "results": results, "columnKind": "unicodeCodePoints"}
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+def fingerprint(report: Report, finding: Finding) -> str:
+    """Stable while the line's text, its symbol and its rule stay the same, wherever the line moves."""
+    lines = report.sources.get(finding.path, [])
+    text = lines[finding.line - 1].strip() if finding.line <= len(lines) else ""
+    same = "\0".join((finding.rule, finding.path, finding.symbol, text, finding.message))
+    return hashlib.sha256(same.encode()).hexdigest()[:32]
+
+
+def _result(report: Report, finding: Finding) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "level": finding.severity,
+        "message": {"text": finding.message},
+        "locations": [_location(finding.path, finding.line, finding.column, finding.symbol)],
+        "partialFingerprints": {"audit/v1": fingerprint(report, finding)},
+    }
+    if finding.call_path:
+        steps = [{"location": _location(s.path, s.line, 1, s.symbol)} for s in finding.call_path]
+        result["codeFlows"] = [{"threadFlows": [{"locations": steps}]}]
+    return result
+
+
+def _location(path: str, line: int, column: int, symbol: str) -> dict[str, Any]:
+    region = {"startLine": line, "startColumn": column}
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": path}, "region": region}}
+    if symbol:
+        location["logicalLocations"] = [{"fullyQualifiedName": symbol}]
+        location["message"] = {"text": symbol}
+    return location

@@ -1,0 +1,472 @@
+"""COV001: no second covariance builder."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+
+from audits.static import ir
+from audits.static.algebra import Algebra, key, operand, operands_of, receiver_or_argument
+from audits.static.findings import Finding
+from audits.static.flow import Flow, Place
+from audits.static.project import FunctionInfo, ModuleInfo
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.values import Func
+
+MANUAL = """\
+Every consumer must see the same covariance, so one function builds it. Outside the module of `covariance.builder`
+this rule finds the operations of building, in any spelling and through intermediate variables and helpers:
+hermitising (half the sum with the conjugate transpose), normalising by a trace, blending two covariances, loading or
+shrinking towards the identity. F F^H alone is not building, nor is a Gram matrix F^H F, eigh, or a sum of losses.
+A value counts as a covariance when it is X X^H, comes from the builder, `.dense()` or `cov()`, is named like one, has
+its trace or eigenvalues taken, or is passed where one of these is. Offline modules may load the systems they solve.
+Adding noise (`noise_variance * eye`) to a modelled covariance is physics, not loading.
+"""
+_COVARIANCE_WORDS = {"cov", "covs", "covar", "covariance", "covariances", "scm"}
+_OTHER_WORDS = {
+    "loss",
+    "weight",
+    "weights",
+    "beta",
+    "error",
+    "nmse",
+    "term",
+    "terms",
+    "scale",
+    "head",
+    "config",
+    "cfg",
+    "name",
+    "loading",
+    "dim",
+    "fisher",
+    "fim",
+    "hess",
+    "hessian",
+    "gram",
+    "crb",
+    "jac",
+    "jacobian",
+    "kernel",
+    "graph",
+    "adjacency",
+    "adj",
+    "info",
+    "path",
+    "paths",
+    "factor",
+    "module",
+    "builder",
+    "shape",
+    "trace",
+    "rank",
+}
+_R = re.compile(r"^(R|R_?[a-z]\w{0,7}|Rxx|Ryy|r_(samp|sample|eff|pred|hat|blend|true))$")
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each building operation."""
+    builder = context.project.find(context.settings.builder)
+    if builder is None:
+        text = f"the builder {context.settings.builder} does not exist"
+        yield context.config_finding("COV001", "covariance.builder", text)
+        return
+    home = builder.module
+    search = _Search(context, Flow(context.analysis))
+    seen: set[tuple[str, int]] = set()
+    for module in context.project.configured_modules():
+        if module is home:
+            continue
+        bodies: list[tuple[FunctionInfo | None, list[ir.Stmt]]] = [(None, module.tree.body)]
+        bodies += [(fn, fn.node.body) for fn in context.project.functions if fn.module is module]
+        for fn, body in bodies:
+            for node in ir.walk_own(body):
+                what = search.operation(node, module, fn)
+                if what is not None and (module.relative, node.line) not in seen:
+                    seen.add((module.relative, node.line))
+                    message = f"{what} outside {context.settings.builder}, the one covariance builder"
+                    yield context.finding("COV001", module, node, message, fn=fn)
+
+
+class _Search:
+    """Which node performs a building operation."""
+
+    def __init__(self, context: Context, flow: Flow) -> None:
+        self.context = context
+        self.flow = flow
+        self.algebra = Algebra(flow)
+        self._known: dict[int, bool] = {}
+        self._halves: dict[FunctionInfo | ModuleInfo, set[int]] = {}
+
+    def operation(self, node: ir.Node, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
+        if isinstance(node, ir.AugAssign):
+            return self._in_place(node, module, fn)
+        if isinstance(node, ir.Assign) and node.value is not None:
+            return self._diagonal_assignment(node, module, fn)
+        if not isinstance(node, (ir.BinOp, ir.Call)):
+            return None
+        place = Place(node, module, fn)
+        for left, right in self.algebra.summands(node):
+            halved = isinstance(node, ir.Call) and ir.last_name(node.func) in ("stack", "where")
+            halved = halved or (_halved(left) and _halved(right)) or id(node) in self._scaled_nodes(place)
+            what = self._sum(place.at(left), place.at(right), module, halved)
+            if what is not None:
+                return what
+        return self._normalise(place) or self._lerp(place) or self._diagonal_call(place, module)
+
+    def _scaled_nodes(self, place: Place) -> set[int]:
+        # The expressions of this body that are multiplied or divided by a literal, directly or under a name.
+        owner = place.fn if place.fn is not None else place.module
+        if owner not in self._halves:
+            body = place.fn.node.body if place.fn is not None else place.module.tree.body
+            found: set[int] = set()
+            for node in ir.walk_own(body):
+                if isinstance(node, ir.BinOp) and node.op in ("*", "/"):
+                    for side, other in ((node.left, node.right), (node.right, node.left)):
+                        if isinstance(other, ir.Constant):
+                            found.add(id(side))
+                            found.update(id(p.expr) for p in self.algebra.behind(place.at(side)))
+                elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("mul", "div", "mul_", "div_", "multiply", "divide"):
+                    found.update(id(o) for o in operands_of(node))
+            self._halves[owner] = found
+        return self._halves[owner]
+
+    def _sum(self, left: Place, right: Place, module: ModuleInfo, halved: bool = False) -> str | None:
+        for one, other in ((left, right), (right, left)):
+            adjoint = self.algebra.adjoint_of(other)
+            if adjoint is not None and self._same(adjoint, one) and not self._excluded(one):
+                # Without the half it may be a derivative, 2 Re of something, unless it is a covariance.
+                if halved or self.covariance(one):
+                    return "a matrix is hermitised"
+            transposed = self.algebra.transpose_of(other)
+            if transposed is not None and self._same(transposed, one) and self.covariance(one):
+                return "a covariance is symmetrised"
+        for one, other in ((left, right), (right, left)):
+            if self.algebra.is_eye(other) and not self.algebra.is_eye(one) and self.covariance(self._scaled(one)[1]):
+                if not self.context.offline(module) and not _noise(other):
+                    return "a covariance is loaded or shrunk towards the identity"
+        return self._blend(left, right)
+
+    def _same(self, one: Place, other: Place) -> bool:
+        cores = {key(self.algebra.core(p).expr) for p in [other, *self.algebra.behind(self.algebra.core(other))]}
+        return key(self.algebra.core(one).expr) in cores
+
+    def _excluded(self, place: Place) -> bool:
+        core = self.algebra.core(place)
+        if any(self.algebra.product(p) == "gram" for p in [core, *self.algebra.behind(core)]):
+            return True
+        return bool(_words(core.expr) & {"fisher", "fim", "hess", "hessian", "gram", "jac", "kernel", "weight"})
+
+    def _blend(self, left: Place, right: Place) -> str | None:
+        message = "two covariances are blended"
+        (a, one), (b, other) = self._scaled(left), self._scaled(right)
+        if a is not None and b is not None:
+            for (a1, x), (b1, y) in itertools.product([(a, one), (one, a)], [(b, other), (other, b)]):
+                if (self._complement(a1, b1) or self._complement(b1, a1)) and (self.covariance(x) or self.covariance(y)):
+                    return message
+        if a is not None and b is not None and self.covariance(one) and self.covariance(other):
+            return message
+        for start, step in ((left, other if b is not None else None), (right, one if a is not None else None)):
+            if step is not None and isinstance(step.expr, ir.BinOp) and step.expr.op == "-":
+                if key(step.expr.right) == key(start.expr) and self.covariance(start):
+                    return message
+        return None
+
+    def _scaled(self, place: Place) -> tuple[Place | None, Place]:
+        expr = place.expr
+        if isinstance(expr, ir.Name):
+            products = [p for p in self.algebra.behind(place) if isinstance(p.expr, ir.BinOp) and p.expr.op == "*"]
+            if len(products) == 1 and len(self.algebra.behind(place)) == 1:
+                return self._scaled(products[0])
+        operands: list[ir.Expr] = []
+        if isinstance(expr, ir.BinOp) and expr.op == "*":
+            operands = [expr.left, expr.right]
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("mul", "multiply", "mul_"):
+            operands = operands_of(expr)
+        if len(operands) != 2:
+            return None, place
+        first, second = place.at(operands[0]), place.at(operands[1])
+        return (second, first) if self.covariance(first) else (first, second)
+
+    def _complement(self, one: Place, other: Place) -> bool:
+        candidates = [one, *self.algebra.behind(_unviewed(one))]
+        for candidate in candidates:
+            expr = _unviewed(candidate).expr
+            if isinstance(expr, ir.BinOp) and expr.op == "-" and isinstance(expr.left, ir.Constant) and expr.left.value in (1, 1.0):
+                if key(_unviewed(candidate.at(expr.right)).expr) == key(_unviewed(other).expr):
+                    return True
+        return False
+
+    def _lerp(self, place: Place) -> str | None:
+        expr = place.expr
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("lerp", "lerp_"):
+            operands = [place.at(o) for o in operands_of(expr)][:2]
+            if any(self.covariance(o) for o in operands):
+                return "two covariances are blended"
+            adjoint = self.algebra.adjoint_of(operands[-1])
+            if adjoint is not None and self._same(adjoint, operands[0]):
+                return "a matrix is hermitised"
+        return None
+
+    def _normalise(self, place: Place) -> str | None:
+        expr = place.expr
+        name = ir.last_name(expr.func) if isinstance(expr, ir.Call) else ""
+        divides = name in ("div", "div_", "divide", "true_divide", "divide_")
+        times = name in ("mul", "mul_", "multiply")
+        if isinstance(expr, ir.Call) and (divides or times):
+            operands = operands_of(expr)
+        elif isinstance(expr, ir.BinOp) and expr.op in ("/", "*"):
+            operands, divides, times = [expr.left, expr.right], expr.op == "/", expr.op == "*"
+        else:
+            return None
+        if len(operands) < 2:
+            return None
+        first, second = place.at(operands[0]), place.at(operands[1])
+        pairs = [(first, self.algebra.trace_of(second))] if divides else []
+        pairs += [(first, self.algebra.over_trace(second)), (second, self.algebra.over_trace(first))] if times else []
+        return next((self._normalised(m, t) for m, t in pairs if t is not None and self._normalised(m, t)), None)
+
+    def _normalised(self, matrix: Place, traced: Place) -> str | None:
+        inside = [matrix, self._scaled(matrix)[1]]
+        if any(self._same(traced, m) for m in inside) or any(self.covariance(m) for m in inside):
+            return "a matrix is normalised by a trace"
+        return None
+
+    # -- in place
+
+    def _in_place(self, node: ir.AugAssign, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
+        target, value = Place(node.target, module, fn), Place(node.value, module, fn)
+        if node.op == "+":
+            owner = self._diagonal_owner(target)
+            if owner is not None and self.covariance(owner) and not self.context.offline(module):
+                return "a covariance's diagonal is loaded in place"
+            return self._sum(target, value, module)
+        traced = self.algebra.trace_of(value) if node.op == "/" else None
+        traced = self.algebra.over_trace(value) if node.op == "*" else traced
+        return self._normalised(target, traced) if traced is not None else None
+
+    def _diagonal_assignment(self, node: ir.Assign, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
+        for target in node.targets:
+            if isinstance(target, ir.Subscript) and not self.context.offline(module):
+                owner = self._diagonal_owner(Place(target, module, fn))
+                if owner is not None and self.covariance(owner):
+                    return "a covariance's diagonal is written"
+        return None
+
+    def _diagonal_owner(self, place: Place) -> Place | None:
+        expr = place.expr
+        found = operand(expr, frozenset({"diagonal"}))
+        if found is not None:
+            return place.at(found)
+        if isinstance(expr, ir.Subscript):
+            index = expr.index
+            if isinstance(index, ir.Sequence):
+                names = [key(i) for i in index.items if isinstance(i, (ir.Name, ir.Call))]
+                if len(names) != len(set(names)):
+                    return place.at(expr.value)
+            called = [p.expr for p in [place.at(index), *self.algebra.behind(place.at(index))]]
+            if any(isinstance(c, ir.Call) and ir.last_name(c.func).startswith("diag_indices") for c in called):
+                return place.at(expr.value)
+            inner = self._diagonal_owner(place.at(expr.value))
+            if inner is not None:
+                return inner
+        return next((o for s in self.algebra.behind(place) if (o := self._diagonal_owner(s)) is not None), None)
+
+    def _diagonal_call(self, place: Place, module: ModuleInfo) -> str | None:
+        expr = place.expr
+        if not isinstance(expr, ir.Call) or self.context.offline(module):
+            return None
+        name = ir.last_name(expr.func)
+        owner: Place | None = None
+        if name in ("fill_diagonal_", "fill_diagonal", "diagonal_scatter"):
+            owner = place.at(receiver_or_argument(expr))
+        elif name in ("add_", "copy_", "fill_") and isinstance(expr.func, ir.Attribute):
+            owner = self._diagonal_owner(place.at(expr.func.value))
+        return "a covariance's diagonal is loaded in place" if owner is not None and self.covariance(owner) else None
+
+    # -- what is a covariance
+
+    def covariance(self, place: Place, depth: int = 6) -> bool:
+        """Whether the value looks like a covariance matrix."""
+        identity = id(place.expr)
+        if identity in self._known:
+            return self._known[identity]
+        self._known[identity] = False
+        result = self._covariance(place, depth)
+        if result or depth == 6:
+            self._known[identity] = result
+        else:
+            del self._known[identity]
+        return result
+
+    def _covariance(self, place: Place, depth: int) -> bool:
+        core = self.algebra.core(place)
+        expr = core.expr
+        if isinstance(expr, (ir.Name, ir.Attribute)):
+            name = ir.last_name(expr)
+            words = _words(expr)
+            if words & _OTHER_WORDS or (name.isupper() and len(name) > 1 and "_" not in name):
+                return False
+            if words & _COVARIANCE_WORDS or _R.match(name):
+                return True
+        product = self.algebra.product(core)
+        if product:
+            return product == "outer"
+        if depth == 0:
+            return False
+        if isinstance(expr, ir.Call):
+            return self._call(core, expr, depth)
+        if isinstance(expr, ir.Name):
+            return self._measured(core, expr.id) or any(self.covariance(s, depth - 1) for s in self._sources(core))
+        if isinstance(expr, ir.BinOp) and expr.op in ("+", "-", "*", "/"):
+            sides = [expr.left] if expr.op == "/" else [expr.left, expr.right]
+            return any(self.covariance(core.at(s), depth - 1) for s in sides)
+        return False
+
+    def _call(self, core: Place, expr: ir.Call, depth: int) -> bool:
+        name = ir.last_name(expr.func)
+        if name == "dense" or (set(name.lower().split("_")) & _COVARIANCE_WORDS and not set(name.lower().split("_")) & _OTHER_WORDS):
+            return True
+        for callee in self.flow.callees(core):
+            if isinstance(callee, Func) and not callee.weak:
+                if callee.fn.symbol == self.context.settings.builder:
+                    return True
+                if any(self.covariance(r, depth - 1) for r in self.flow.returns(callee.fn)):
+                    return True
+        return self.algebra.adjoint_of(core) is not None and False
+
+    def _sources(self, core: Place) -> list[Place]:
+        return self.flow.definitions(core, core.expr.id) if isinstance(core.expr, ir.Name) else []
+
+    def _measured(self, core: Place, name: str) -> bool:
+        # Its trace, or eigenvalues, are taken in the same function, and it is no Gram matrix.
+        if core.fn is None or any(self.algebra.product(p) == "gram" for p in self.algebra.behind(core)):
+            return False
+        for node in ir.walk_own(core.fn.node.body):
+            if isinstance(node, ir.Call) and ir.last_name(node.func) in ("eigh", "eigvalsh", "trace"):
+                inner = self.algebra.core(core.at(receiver_or_argument(node))).expr
+                if isinstance(inner, ir.Name) and inner.id == name:
+                    return True
+        return False
+
+
+def _halved(expr: ir.Expr) -> bool:
+    if isinstance(expr, ir.BinOp) and expr.op in ("*", "/"):
+        return isinstance(expr.left, ir.Constant) or isinstance(expr.right, ir.Constant)
+    return (isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("triu", "tril")) or (
+        isinstance(expr, ir.Attribute) and isinstance(expr.value, ir.Call) and _halved(expr.value)
+    )
+
+
+def _unviewed(place: Place) -> Place:
+    expr = place.expr
+    while True:
+        if isinstance(expr, ir.Subscript):
+            expr = expr.value
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("view", "reshape", "unsqueeze", "to"):
+            expr = receiver_or_argument(expr)
+        else:
+            return place.at(expr)
+
+
+def _words(expr: ir.Expr) -> set[str]:
+    return set(re.split(r"_|\d+", ir.last_name(expr).lower()))
+
+
+def _noise(place: Place) -> bool:
+    return any("noise" in ir.last_name(n) for n in ir.walk(place.expr) if isinstance(n, (ir.Name, ir.Attribute)))
+
+
+_SETTINGS = {
+    "covariance": {"builder": "pkg.cov:build"},
+    "hot-path": {"entry-points": ["pkg.step:step"], "offline-modules": ["pkg.offline"]},
+}
+_BUILD = "import torch\ndef build(a, b=None):\n    r = a @ a.mH\n    return 0.5 * (r + r.mH) / torch.trace(r)\n"
+
+
+def _case(name: str, body: str, *, head: str = "", arguments: str = "R", module: str = "step") -> Case:
+    source = f"import numpy as np\nimport torch\nfrom pkg.cov import build\n{head}def step({arguments}):\n    {body}\n"
+    files = {"pkg/__init__.py": "", "pkg/cov.py": _BUILD, "pkg/offline.py": "", "pkg/step.py": "def step(x):\n    return x\n"}
+    return Case(name, {**files, f"pkg/{module}.py": source})
+
+
+_HERMITE = {
+    "mH": "0.5 * (R + R.mH)", "adjoint": "(R + R.adjoint()) / 2", "torch.adjoint": "(torch.adjoint(R) + R) / 2",
+    "conj transpose": "0.5 * (R + R.conj().transpose(-2, -1))", "transpose conj": "0.5 * R + 0.5 * R.transpose(-1, -2).conj()",
+    "conj T": "(R + R.conj().T) / 2", "numpy": "(R + np.conj(R.T)) / 2", "numpy swapaxes": "(R + np.conj(np.swapaxes(R, -1, -2))) / 2",
+    "permute": "(R + R.permute(0, 2, 1).conj()) / 2", "H": "(R + R.H) / 2", "add": "torch.add(R, R.mH) / 2",
+    "triangles": "torch.triu(R) + torch.triu(R, 1).mH", "lerp": "torch.lerp(R, R.mH, 0.5)",
+    "stack": "torch.stack([R, R.mH]).mean(0)",
+}  # fmt: skip
+_TRACES = {
+    "trace": "R / torch.trace(R)", "diagonal sum": "R / R.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].real",
+    "einsum": "R / torch.einsum('...ii->...', R)[..., None, None]", "scaled": "144 * R / torch.trace(R).real",
+    "numpy": "R / np.trace(R)", "product": "R * (144 / torch.trace(R))", "div": "R.div(torch.trace(R))",
+    "clamped": "R / torch.trace(R).real.clamp_min(1e-9)", "eigenvalues": "R / torch.linalg.eigvalsh(R).sum(-1)",
+}  # fmt: skip
+_INVALID = (
+    *(_case(f"hermitised by {n}", f"return {e}") for n, e in _HERMITE.items()),
+    _case("hermitised through a variable", "h = R.mH\n    return 0.5 * (R + h)"),
+    _case("hermitised through a helper", "return (R + ct(R)) / 2", head="def ct(x):\n    return x.conj().mT\n"),
+    _case("hermitised in a helper", "return herm(R)", head="def herm(x):\n    return 0.5 * (x + x.mH)\n"),
+    _case("hermitised in place", "R += R.mH.clone()\n    return R / 2"),
+    _case("a renamed matrix", "return 0.5 * (matrix + matrix.mH)", arguments="matrix"),
+    *(_case(f"normalised by {n}", f"return {e}") for n, e in _TRACES.items()),
+    _case("normalised through variables", "tr = torch.trace(x)\n    s = 144 / tr\n    return x * s", arguments="x"),
+    _case("normalised through a helper", "return x / tr(x)", head="def tr(m):\n    return m.diagonal().sum()\n", arguments="x"),
+    _case("normalised in place", "R /= torch.trace(R)\n    return R"),
+    _case("blended", "return (1 - b) * R_pred + b * R_samp", arguments="R_pred, R_samp, b"),
+    _case("blended the other way", "return cov * b + other * (1.0 - b)", arguments="cov, other, b"),
+    _case("blended by lerp", "return torch.lerp(R_pred, R_samp, b)", arguments="R_pred, R_samp, b"),
+    _case("blended by difference", "return R_pred + b * (R_samp - R_pred)", arguments="R_pred, R_samp, b"),
+    _case("blended products", "p = f @ f.mH\n    q = g @ g.mH\n    a = 1 - b\n    return a * p + b * q", arguments="f, g, b"),
+    _case("blended in a helper", "return mix(f @ f.mH, g @ g.mH, 0.3)", arguments="f, g",
+          head="def mix(x, y, w):\n    return (1 - w) * x + w * y\n"),
+    _case("loaded", "return R + 1e-3 * torch.eye(4)"),
+    _case("loaded product", "x = f @ f.conj().mT\n    return x + eps * torch.eye(4)", arguments="f, eps"),
+    _case("loaded through a variable", "eye = torch.eye(4)\n    ridge = eps * eye\n    return build(a) + ridge", arguments="a, eps"),
+    _case("loaded by diag_embed", "return cov + torch.diag_embed(torch.full((4,), 1e-3))", arguments="cov"),
+    _case("loaded in place", "R.diagonal(dim1=-2, dim2=-1).add_(1e-3)\n    return R"),
+    _case("loaded on the diagonal", "i = torch.arange(4)\n    R[..., i, i] += 1e-3\n    return R"),
+    _case("loaded by fill_diagonal_", "R.fill_diagonal_(1.0)\n    return R"),
+    _case("loaded by NumPy", "R[np.diag_indices(4)] += 1e-3\n    return R"),
+    _case("shrunk", "return (1 - a) * R + a * torch.trace(R) / 4 * torch.eye(4)", arguments="R, a"),
+    Case("a missing builder", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n", "pkg/offline.py": ""}),
+)  # fmt: skip
+_VALID = (
+    _case("a product with its own adjoint", "return f @ f.mH", arguments="f"),
+    _case("a Gram matrix", "g = f.mH @ f\n    return torch.linalg.eigh(g)", arguments="f"),
+    _case("eigh of the built one", "return torch.linalg.eigh(build(f))", arguments="f"),
+    _case("two losses", "return (1 - b) * first_loss + b * second_loss", arguments="first_loss, second_loss, b"),
+    _case("an average of parameters", "return decay * old + (1 - decay) * new", arguments="old, new, decay"),
+    _case("a learning rate", "return start + (end - start) * t", arguments="start, end, t"),
+    _case("an identity alone", "return torch.eye(4) * 2.0"),
+    _case("an identity plus a vector", "return torch.eye(4) + x", arguments="x"),
+    _case("the mean power", "return torch.trace(R).real / 144"),
+    _case("a derivative of a product", "half = d @ g.mH\n    return half + half.mH", arguments="d, g"),
+    _case("an adjoint alone", "return R.mH @ R"),
+    _case("a sum of two different matrices", "return a + b.mH", arguments="a, b"),
+    _case("a Fisher matrix", "return 0.5 * (fisher + fisher.mT)", arguments="fisher"),
+    _case("a quadratic form over the trace", "return (a.conj() * (f @ a)).sum() / torch.trace(f)", arguments="a, f"),
+    _case("noise of the model", "return f @ f.mH + noise_variance * torch.eye(4)", arguments="f, noise_variance"),
+    _case("a ridge in an offline module", "return h @ h.mH + rho * torch.eye(4)", arguments="h, rho", module="offline"),
+    _case("weights of covariance losses", "return (1 - b) * covariance_loss + b * k_loss", arguments="covariance_loss, k_loss, b"),
+)  # fmt: skip
+_LIMITS = (
+    _case("elementwise with explicit loops", "for i in range(4):\n        R[i][i] = R[i][i] + 1\n    return R"),
+    _case("a factor scaled by its norm", "return f / f.abs().square().sum().sqrt()", arguments="f"),
+)  # fmt: skip
+
+RULE = Rule(
+    code="COV001",
+    title="one covariance builder",
+    table="covariance",
+    manual=MANUAL,
+    mend="Call the builder with the option that does this, or move the operation into it.",
+    check=check,
+    settings=_SETTINGS,
+    valid=_VALID,
+    invalid=_INVALID,
+    limits=_LIMITS,
+)

@@ -1,0 +1,165 @@
+"""HOT002: nothing on the hot path is beyond proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from audits.static import ir, solvers
+from audits.static.constants import integer_value
+from audits.static.engine import Issue, Unit
+from audits.static.externals import DYNAMIC
+from audits.static.findings import Finding
+from audits.static.project import ModuleInfo
+from audits.static.reach import Reach
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.solver_use import exponent_of
+
+MANUAL = """\
+A proof is worth what it can see. On the hot path this rule reports what reading code can't see through: exec, eval,
+importlib, getattr and setattr with computed names, attrgetter and methodcaller, monkey-patching (anywhere in the
+packages, because it changes code elsewhere), `torch.ops` and `torch._C` operators, and names that are bound nowhere.
+The proof of an entry point that meets one is `unresolved`, never `proved`.
+"""
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each opaque place."""
+    seen: set[tuple[str, int, int]] = set()
+    for reached in context.reaches:
+        for fn in reached.functions:
+            for issue in opaque(context, reached.units[fn]):
+                key = (fn.module.relative, issue.node.line, issue.node.column)
+                if key not in seen:
+                    seen.add(key)
+                    path = reached.path_to(fn, issue.node.line)
+                    yield context.finding(
+                        "HOT002", fn.module, issue.node, issue.message,
+                        fn=fn, entry_point=reached.entry_point, call_path=path,
+                    )  # fmt: skip
+    for module, issue in patches(context):
+        key = (module.relative, issue.node.line, issue.node.column)
+        if key not in seen:
+            seen.add(key)
+            entry = context.settings.entry_points[0]
+            yield context.finding("HOT002", module, issue.node, issue.message, entry_point=entry)
+
+
+def patches(context: Context) -> list[tuple[ModuleInfo, Issue]]:
+    """Monkey-patching, wherever it happens."""
+    return [(u.module, issue) for u in context.analysis.all_units() for issue in u.patches]
+
+
+def count(context: Context, reached: Reach) -> int:
+    """How many opaque places this entry point meets."""
+    places = {
+        (fn.module.relative, issue.node.line, issue.node.column) for fn in reached.functions for issue in opaque(context, reached.units[fn])
+    }
+    places |= {(m.relative, issue.node.line, issue.node.column) for m, issue in patches(context)}
+    return len(places)
+
+
+def opaque(context: Context, unit: Unit) -> Iterable[Issue]:
+    """The opaque places of one unit."""
+    yield from unit.issues
+    for ref in unit.refs:
+        name = ref.ext
+        if name in DYNAMIC:
+            yield Issue(ref.node, f"{DYNAMIC[name]} on the hot path hides what runs")
+        elif name.startswith("importlib.") or name == "importlib":
+            yield Issue(ref.node, "importlib on the hot path hides what runs")
+        elif name and context.project.is_local(name):
+            yield Issue(ref.node, f"{name} is code of this repository that `packages` does not name")
+        elif solvers.is_opaque(name) and not solvers.is_solver(name):
+            yield Issue(ref.node, f"{name} is an operator without a description that could be checked")
+        elif solvers.is_matrix_power(name):
+            call = next((c for c in unit.calls if c.func is ref.node), None)
+            exponent = exponent_of(call) if call is not None else None
+            if exponent is None or (integer_value(unit, exponent) is None and not _is_offset(exponent)):
+                yield Issue(ref.node, f"{name.removeprefix('?.')} with an exponent that is not a literal may invert")
+
+
+def _is_offset(exponent: ir.Expr) -> bool:
+    return isinstance(exponent, ir.Call) and ir.last_name(exponent.func) in ("abs", "len")
+
+
+_SETTINGS = {"hot-path": {"entry-points": ["pkg.step:step"]}}
+
+
+def _case(name: str, source: str, **others: str) -> Case:
+    files = {"pkg/__init__.py": "", "pkg/step.py": source}
+    files.update({f"pkg/{k}.py": v for k, v in others.items()})
+    return Case(name, files)
+
+
+RULE = Rule(
+    code="HOT002",
+    title="nothing on the hot path is beyond proof",
+    table="hot-path",
+    manual=MANUAL,
+    mend="Write the call literally, or look it up in a table of functions that is spelled out in the module.",
+    check=check,
+    settings=_SETTINGS,
+    valid=(
+        _case("getattr with a literal name", "import torch\ndef step(x):\n    return getattr(torch, 'exp')(x)\n"),
+        _case(
+            "getattr over literal names",
+            "import torch\nNAMES = ('exp', 'log')\ndef step(x):\n"
+            "    for name in NAMES:\n        x = getattr(torch, name)(x)\n    return x\n",
+        ),
+        _case("eval outside the hot path", "def step(x):\n    return x\ndef tool(text):\n    return eval(text)\n"),
+        _case("model.eval is not eval", "def step(model, x):\n    model.eval()\n    return x\n"),
+        _case(
+            "a flag of a library is set",
+            "import torch\ntorch.backends.cudnn.benchmark = True\ndef step(x):\n    return x + 1\n",
+        ),
+        _case(
+            "getattr over the fields of a dataclass",
+            "from dataclasses import dataclass, fields\n@dataclass\nclass Box:\n    a: int\n    b: int\n"
+            "def step(x: Box):\n    return [getattr(x, f.name) for f in fields(x)]\n",
+        ),
+        _case("an even power", "import torch\ndef step(x):\n    return torch.linalg.matrix_power(x, 2)\n"),
+    ),
+    invalid=(
+        _case("exec", "def step(x):\n    exec('y = 1')\n    return x\n"),
+        _case("eval", "def step(x):\n    return eval('x + 1')\n"),
+        _case("importlib", "import importlib\ndef step(x):\n    return importlib.import_module('json').dumps(x)\n"),
+        _case("__import__", "def step(x):\n    return __import__('json').dumps(x)\n"),
+        _case("computed getattr", "import torch\ndef step(x, name):\n    return getattr(torch, name)(x)\n"),
+        _case("computed getattr from text", "import torch\ndef step(x, i):\n    return getattr(torch, f'f{i}')(x)\n"),
+        _case("methodcaller", "from operator import methodcaller\ndef step(x):\n    return methodcaller('exp')(x)\n"),
+        _case("attrgetter", "import operator\ndef step(x):\n    return operator.attrgetter('mH')(x)\n"),
+        _case("an operator namespace", "import torch\ndef step(x):\n    return torch.ops.mine.blur(x)\n"),
+        _case("a private operator", "import torch\ndef step(x):\n    return torch._C._nn.gelu(x)\n"),
+        _case(
+            "a patched library function",
+            "import torch\nfrom pkg import patch\ndef step(x):\n    return torch.matmul(x, x)\n",
+            patch="import torch\ndef other(a, b):\n    return a\ntorch.matmul = other\n",
+        ),
+        _case(
+            "setattr on a module",
+            "import torch\ndef other(a, b):\n    return a\nsetattr(torch, 'matmul', other)\ndef step(x):\n    return torch.matmul(x, x)\n",
+        ),
+        _case(
+            "a patched class",
+            "class Model:\n    def run(self, x):\n        return x\n"
+            "def other(self, x):\n    return x\nModel.run = other\ndef step(x):\n    return Model().run(x)\n",
+        ),
+        _case("a namespace with a computed key", "import torch\ndef step(x, n):\n    return vars(torch)[n](x)\n"),
+        _case("a name bound nowhere", "def step(x):\n    return mystery(x)\n"),
+        _case("an unknown exponent", "import torch\ndef step(x, n):\n    return torch.matrix_power(x, n)\n"),
+        Case(
+            "a module beside the packages",
+            {
+                "pkg/__init__.py": "",
+                "helper.py": "def go(a):\n    return a\n",
+                "pkg/step.py": "from helper import go\ndef step(a):\n    return go(a)\n",
+            },
+        ),
+    ),
+    limits=(
+        _case(
+            "code behind a compiled extension is not read",
+            "from somewhere import extension\ndef step(x):\n    return extension.run(x)\n",
+        ),
+    ),
+)

@@ -1,0 +1,284 @@
+"""HPO001: dataset sizes come from configuration or the manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from audits.static import ir
+from audits.static.findings import Finding, Step
+from audits.static.flow import Flow, Place, pairs_of
+from audits.static.literals import LiteralSearch, numeric
+from audits.static.project import FunctionInfo, ModuleInfo
+from audits.static.reach import entry_functions
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.values import Func
+
+MANUAL = """\
+A search that was tuned on sizes written into the code keeps them when the data grows. Every value that reaches one of
+`hpo.size-arguments` - as a keyword, positional argument, variable, field, dictionary key, default or text such as
+"n_train=8000" - in the `hpo.modules` or in anything that the objective reaches, and every subset, slice or range of
+data in the `hpo.modules`, is followed backwards through variables, helpers, defaults and fields. It must end in
+configuration or the manifest; a literal number on the way is a finding, with the path to it. The neutral 0 and 1 are
+allowed inside an expression (`max(1, n)`, `n - 1`), not as the whole value. Conditions, keys and plain indices are
+not part of the flow. Fields of configuration classes end the search: there a default is configuration.
+"""
+_COUNTS = frozenset(
+    [
+        "count",
+        "limit",
+        "subset_size",
+        "num_samples",
+        "n_samples",
+        "max_samples",
+        "n_scenes",
+        "max_scenes",
+        "n_subset",
+        "dataset_size",
+        "train_size",
+        "val_size",
+        "n_examples",
+        "max_examples",
+    ]
+)
+_SIZE = 100  # below it a literal for a word as general as `count`, outside the search's modules, is no dataset size
+_SUBSETS = {"Subset": 1, "random_split": 1, "islice": 1, "take": 0, "select": 0, "head": 0, "narrow": 2, "sample": 0}
+_DATA_WORDS = re.compile(r"data|train|val|test|ind(ex|ices)|idx|perm|order|sample|scene|shard|subset|split|loader", re.I)
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each literal, at the literal."""
+    settings = context.settings
+    flow = Flow(context.analysis)
+    roots = entry_functions(context.analysis, settings.objective)
+    modules = context.project.in_modules(settings.hpo_modules)
+    if not modules:
+        yield context.config_finding("HPO001", "hpo.modules", f"no module of {list(settings.hpo_modules)} exists")
+        return
+    if not roots:
+        yield context.config_finding("HPO001", "hpo.objective", f"the objective {settings.objective} does not exist")
+    paths = flow.cold_path(roots)
+    seen: set[int] = set()
+    callers = {f for f in context.project.functions if f in paths or f.module in modules}
+    for module, fn, body in _scopes(context, modules, paths):
+        if module not in modules:
+            # Elsewhere a variable that shares its name with a size argument is anything; what is passed is a size.
+            body = [n for n in body if not isinstance(n, (ir.Assign, ir.AugAssign))]
+        sinks = list(_named_sinks(flow, settings.size_arguments, module, fn, body))
+        if module in modules:
+            sinks += _subset_sinks(settings.size_arguments, body)
+        for what, value in sinks:
+            search = LiteralSearch(flow, settings.config_roots or ("config", "cfg"), callers)
+            for literal in search.find(Place(value, module, fn)):
+                if module not in modules and what in _COUNTS:
+                    number = numeric(literal.place.expr) or 0
+                    if len(literal.path) > 1 or abs(number) < _SIZE:
+                        continue
+                if id(literal.place.expr) not in seen:
+                    seen.add(id(literal.place.expr))
+                    call_path: tuple[Step, ...] = (*(paths.get(fn, ()) if fn is not None else ()), *literal.path)
+                    place = literal.place
+                    text = context_text(place)
+                    message = f"{what} is fed by the literal {text}; it must come from configuration or the manifest"
+                    yield context.finding(
+                        "HPO001", place.module, place.expr, message,
+                        fn=place.fn, entry_point=settings.objective, call_path=call_path,
+                    )  # fmt: skip
+
+
+def context_text(place: Place) -> str:
+    """The source text of a one-line expression."""
+    expr = place.expr
+    line = place.module.lines[expr.line - 1] if expr.line <= len(place.module.lines) else ""
+    return line[expr.column - 1 : expr.end_column - 1] if expr.line == expr.end_line else "here"
+
+
+def _scopes(
+    context: Context, modules: list[ModuleInfo], paths: dict[FunctionInfo, tuple[Step, ...]]
+) -> Iterator[tuple[ModuleInfo, FunctionInfo | None, list[ir.Node]]]:
+    for module in modules:
+        yield module, None, list(_with_class_bodies(module.tree.body))
+    for fn in context.project.functions:
+        if fn.module in modules or fn in paths:
+            yield fn.module, fn, [*fn.node.params, *ir.walk_own(fn.node.body)]
+
+
+def _with_class_bodies(body: list[ir.Stmt]) -> Iterator[ir.Node]:
+    for node in ir.walk_own(body):
+        yield node
+        if isinstance(node, ir.ClassDef):
+            yield from _with_class_bodies(node.body)
+
+
+def _named_sinks(
+    flow: Flow, sizes: tuple[str, ...], module: ModuleInfo, fn: FunctionInfo | None, body: list[ir.Node]
+) -> Iterator[tuple[str, ir.Expr]]:
+    lowered = {s.lower() for s in sizes}
+    assigned = re.compile(rf"\b({'|'.join(map(re.escape, sizes))})\s*[=:]\s*\d")
+    for node in body:
+        if isinstance(node, ir.Param) and node.name.lower() in lowered and node.default is not None:
+            yield node.name, node.default
+        elif isinstance(node, (ir.Assign, ir.AugAssign)) and node.value is not None:
+            yield from _assigned(node, lowered)
+        elif isinstance(node, ir.Call):
+            yield from _passed(flow.callees(Place(node, module, fn)), node, lowered)
+        elif isinstance(node, ir.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if key is not None and _is_key(key, lowered):
+                    yield _text(key), value
+        elif isinstance(node, ir.Sequence):
+            for key, value in zip(node.items, node.items[1:], strict=False):
+                if _is_key(key, lowered):
+                    yield _text(key), _as_number(value)
+        elif isinstance(node, ir.Constant) and isinstance(node.value, str) and assigned.search(node.value):
+            if "\n" not in node.value:
+                number = re.findall(r"[\d_]+", node.value)[-1]
+                yield node.value, ir.Constant(node.line, node.column, node.end_line, node.end_column, int(number or 0))
+
+
+def _as_number(value: ir.Expr) -> ir.Expr:
+    if isinstance(value, ir.Constant) and isinstance(value.value, str) and value.value.replace("_", "").isdigit():
+        return ir.Constant(value.line, value.column, value.end_line, value.end_column, int(value.value))
+    return value
+
+
+def _assigned(node: ir.Assign | ir.AugAssign, sizes: set[str]) -> Iterator[tuple[str, ir.Expr]]:
+    assert node.value is not None
+    for target in node.targets if isinstance(node, ir.Assign) else [node.target]:
+        for item, value in pairs_of(target, node.value):
+            if isinstance(item, ir.Subscript):
+                if _is_key(item.index, sizes):
+                    yield _text(item.index), value
+            elif ir.last_name(item).lower() in sizes:
+                yield ir.last_name(item), value
+
+
+def _passed(callees: Iterable[object], node: ir.Call, sizes: set[str]) -> Iterator[tuple[str, ir.Expr]]:
+    for arg in node.args:
+        if arg.keyword is not None and arg.keyword.lower() in sizes:
+            yield arg.keyword, arg.value
+    for callee in callees:
+        if isinstance(callee, Func) and not callee.weak:
+            names = [p.name for p in callee.fn.positional][1 if callee.bound else 0 :]
+            plain = [a.value for a in node.args if a.keyword is None and not a.star]
+            yield from ((n, v) for n, v in zip(names, plain, strict=False) if n.lower() in sizes)
+    if ir.last_name(node.func) == "setattr" and len(node.args) == 3 and _is_key(node.args[1].value, sizes):
+        yield _text(node.args[1].value), node.args[2].value
+
+
+def _is_key(key: ir.Expr, sizes: set[str]) -> bool:
+    return (
+        isinstance(key, ir.Constant)
+        and isinstance(key.value, str)
+        and (re.split(r"[./\-]+", key.value.lower().rstrip("="))[-1].replace("-", "_") in sizes)
+    )
+
+
+def _text(key: ir.Expr) -> str:
+    return str(key.value) if isinstance(key, ir.Constant) else "a size"
+
+
+def _subset_sinks(sizes: tuple[str, ...], body: list[ir.Node]) -> Iterator[tuple[str, ir.Expr]]:
+    for node in body:
+        if isinstance(node, ir.Call):
+            name = ir.last_name(node.func)
+            method = isinstance(node.func, ir.Attribute) and _mentions_data(node.func.value)
+            position = _SUBSETS.get(name)
+            if position is not None and (name[0].isupper() or name in ("random_split", "islice") or method):
+                plain = [a.value for a in node.args if a.keyword is None]
+                if len(plain) > position:
+                    yield f"the size of a {name}", plain[position]
+                yield from ((f"{name}.{a.keyword}", a.value) for a in node.args if a.keyword in ("indices", "lengths"))
+            yield from ((a.keyword, a.value) for a in node.args if a.keyword in _COUNTS and a.keyword not in sizes)
+        elif isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and _mentions_data(node.value):
+            yield from (("a slice of data", b) for b in (node.index.lower, node.index.upper) if b is not None)
+
+
+def _mentions_data(expr: ir.Expr) -> bool:
+    return any(
+        _DATA_WORDS.search(n.id if isinstance(n, ir.Name) else n.attr) for n in ir.walk(expr) if isinstance(n, (ir.Name, ir.Attribute))
+    )
+
+
+_SETTINGS = {
+    "hpo": {"modules": ["pkg.hpo"], "size-arguments": ["n_train", "n_val"], "objective": "pkg.hpo:objective"},
+    "config": {"roots": ["config", "cfg"]},
+}
+_TRAIN = "def fit(n_train, n_val=None):\n    return n_train\n"
+
+
+def _case(name: str, body: str, *, before: str = "", **others: str) -> Case:
+    head = "from dataclasses import replace\nfrom torch.utils.data import Subset\nfrom pkg.train import fit\n"
+    source = f"{head}{before}def objective(trial, cfg, manifest, data):\n    {body}\n"
+    files = {"pkg/__init__.py": "", "pkg/train.py": _TRAIN, "pkg/hpo.py": source}
+    files.update({f"pkg/{k}.py": v for k, v in others.items()})
+    return Case(name, files)
+
+
+_VALID = (
+    _case("a fraction of the manifest", "return fit(n_train=int(cfg.hpo.subset_fraction * manifest.train.count))"),
+    _case("clamped from below by one", "return fit(n_train=max(1, int(cfg.hpo.fraction * len(data))))"),
+    _case("through a helper", "return fit(n_train=size(cfg.hpo.fraction, len(data)))",
+          before="def size(fraction, count):\n    return round(fraction * count)\n"),
+    _case("an unrelated large number", "deadline = 100_000\n    return fit(n_train=len(data)) + deadline"),
+    _case("a subset by configuration", "return fit(n_train=len(Subset(data, range(cfg.hpo.scenes))))"),
+    _case("a literal in a condition", "n_train = len(data)\n    if n_train < 0.9 * cfg.hpo.n:\n        print(100_000)\n"
+          "    return fit(n_train=n_train)"),
+    _case("a suggestion of something else", "trial.suggest_int('width', 16, 256)\n    return fit(n_train=len(data))"),
+    _case("a helper called elsewhere with a literal", "return fit(n_train=twice(len(data)))",
+          before="def twice(n):\n    return n + n\nLIMIT = twice(50_000)\n"),
+    _case("the last of a list", "return fit(n_train=manifest.counts[-1])"),
+)  # fmt: skip
+_INVALID = (
+    _case("a keyword", "return fit(n_train=100_000)"),
+    _case("a product with configuration", "return fit(n_train=int(100_000 * cfg.hpo.subset_fraction))"),
+    _case("a positional argument", "return fit(80_000)"),
+    _case("a fraction", "return fit(n_train=int(0.1 * manifest.train.count))"),
+    _case("a variable", "size = 80_000\n    return fit(n_train=size)"),
+    _case("a module constant", "return fit(n_train=SIZE)", before="SIZE = 8 * 10_000\n"),
+    _case("a constant of another module", "return fit(n_train=sizes.SIZE)", before="from pkg import sizes\n",
+          sizes="SIZE = 80_000\n"),
+    _case("a helper", "return fit(n_train=size(cfg))", before="def size(cfg):\n    return int(cfg.hpo.f * 80_000)\n"),
+    _case("a helper's default", "return fit(n_train=size(cfg))", before="def size(cfg, total=80_000):\n    return total\n"),
+    _case("a helper's argument", "return fit(n_train=size(80_000))", before="def size(total):\n    return total\n"),
+    _case("min", "return fit(n_train=min(80_000, manifest.train.count))"),
+    _case("or", "return fit(n_train=cfg.hpo.n or 80_000)"),
+    _case("getattr with a fallback", "return fit(n_train=getattr(cfg, 'n_train', 80_000))"),
+    _case("get with a fallback", "return fit(n_train=cfg.hpo.get('n_train', 80_000))"),
+    _case("a dictionary", "return fit(**{'n_train': 80_000})"),
+    _case("a dotted key", "return cfg.with_values({'data.n_train': 80_000})"),
+    _case("replace", "return fit(replace(cfg.data, n_train=80_000))"),
+    _case("a model copy", "return fit(cfg.data.model_copy(update={'n_train': 80_000}))"),
+    _case("an attribute", "plan = cfg.data\n    plan.n_train = 80_000\n    return fit(plan)"),
+    _case("an item", "plan = dict(cfg.data)\n    plan['n_train'] = 80_000\n    return fit(**plan)"),
+    _case("a subset of a range", "return fit(data=Subset(data, range(80_000)))"),
+    _case("the length of a literal subset", "part = Subset(data, range(80_000))\n    return fit(n_train=len(part))"),
+    _case("a slice", "return fit(data=data[:80_000])"),
+    _case("a command-line text", "return cfg.parse(['--data.n_train=80000'])"),
+    _case("a command-line pair", "return cfg.parse(['--data.n_train', '80000'])"),
+    _case("numeric text", "return fit(n_train=int('80000'))"),
+    _case("an unpacked tuple", "n_train, n_val = 80_000, len(data)\n    return fit(n_train, n_val)"),
+    _case("a tuple from a helper", "n_train, n_val = sizes(cfg)\n    return fit(n_train, n_val)",
+          before="def sizes(cfg):\n    return int(80_000 * cfg.hpo.f), cfg.hpo.val\n"),
+    _case("a suggestion", "return fit(n_train=trial.suggest_int('n', 1_000, 80_000))"),
+    _case("a branch", "return fit(n_train=cfg.hpo.n if cfg.hpo.n else 80_000)"),
+    _case("a default of the trained function", "return load(cfg)", before="from pkg.deep import load\n",
+          deep="def load(cfg, n_train=80_000):\n    return n_train\n"),
+    _case("a list that is filled", "sizes = []\n    sizes.append(80_000)\n    return fit(n_train=sizes[0])"),
+    _case("a field", "return Plan(cfg).run()", before="class Plan:\n    def __init__(self, cfg):\n        self.size = 80_000\n"
+          "    def run(self):\n        return fit(n_train=self.size)\n"),
+)  # fmt: skip
+_LIMITS = (_case("a size read from a file", "return fit(n_train=int(open('size.txt').read()))"),)
+
+RULE = Rule(
+    code="HPO001",
+    title="dataset sizes come from configuration or the manifest",
+    table="hpo",
+    manual=MANUAL,
+    mend="Compute the size from the configuration's fraction and the manifest's counts.",
+    check=check,
+    settings=_SETTINGS,
+    valid=_VALID,
+    invalid=_INVALID,
+    limits=_LIMITS,
+)
