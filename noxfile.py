@@ -36,9 +36,7 @@ def tests(session: nox.Session) -> None:
 def audit(session: nox.Session) -> None:
     """Run the static audit, the covariance paths and the run-time audit."""
     install(session, "")
-    session.run("python", "-m", "audits", "static")
-    session.run("python", "-m", "audits.covariance_paths")
-    session.run("python", "-m", "audits", "runtime")
+    session.run("python", "-m", "audits", "all", *session.posargs)
 
 
 @nox.session

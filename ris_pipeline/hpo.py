@@ -148,8 +148,9 @@ def run_study(
         DataError: the study was run on other data, or the shards hold too little.
         IncompleteError: no trial could be completed.
     """
-    subset_sizes(config, directory, manifest)
-    out.mkdir(parents=True, exist_ok=True)
+    _check_shards(config, directory, manifest)
+    if storage is None:
+        out.mkdir(parents=True, exist_ok=True)
     study = _open_study(config, storage or f"sqlite:///{out / 'study.db'}")
     _check_same_data(study, manifest)
     for key, value in (record or {}).items():
@@ -163,6 +164,13 @@ def run_study(
             catch=(DivergedError, IncompleteError),
         )
     return _finish(study, out)
+
+
+def _check_shards(config: Config, directory: Path, manifest: Manifest) -> None:
+    """Open what the trials will read, so that a damaged shard is found before there is a study."""
+    n_train, n_val = subset_sizes(config, directory, manifest)
+    open_split(directory, manifest, "train", count=n_train)
+    open_split(directory, manifest, "val", count=n_val)
 
 
 def _open_study(config: Config, storage: str) -> optuna.Study:
@@ -200,6 +208,7 @@ def _finish(study: optuna.Study, out: Path) -> StudyResult:
         section, name = key.split(".")
         values = merge(values, {section: {name: value}})
     path = out / "best.toml"
+    out.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     comment = f"trial {best.number} of study {study.study_name!r}: objective {best.value:.6f} of {len(complete)} completed trials"
     temporary.write_text(to_toml(values, comment), encoding="utf-8")

@@ -60,6 +60,7 @@ def generate(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """``ris train``: train, select by the configured primary, keep the best."""
+    check_folder(options.out)
     manifest = read_manifest(options.data)
     files = [*options.config, *([options.from_hpo] if options.from_hpo else [])]
     config = data_configuration(options, manifest, files=files)
@@ -80,6 +81,7 @@ def train(options: argparse.Namespace) -> int:
 
 def hpo(options: argparse.Namespace) -> int:
     """``ris hpo``: run or continue a study and write best.toml."""
+    check_folder(options.out)
     manifest = read_manifest(options.data)
     extra = [("hpo.trials", options.trials)] if options.trials is not None else []
     config = data_configuration(options, manifest, overrides=[*options.overrides, *extra])
@@ -92,6 +94,7 @@ def hpo(options: argparse.Namespace) -> int:
 
 def tune(options: argparse.Namespace) -> int:
     """``ris tune``: sweep beta and the confidence threshold on validation."""
+    check_folder(options.out.parent)
     manifest = read_manifest(options.data)
     checkpoint = load_model(options.weights)
     config = data_configuration(options, manifest, base=checkpoint.config)
@@ -109,6 +112,8 @@ def tune(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """``ris evaluate``: score methods on a split."""
+    if options.json is not None:
+        check_folder(options.json.parent)
     methods = check_methods(options.method or METHODS)
     manifest = read_manifest(options.data)
     checkpoint = _checkpoint(options.weights, methods)
@@ -122,6 +127,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def localize(options: argparse.Namespace) -> int:
     """``ris localize``: localize the sources of a file of measurements."""
+    if options.json is not None:
+        check_folder(options.json.parent)
     method = check_methods([options.method or METHODS[0]])[0]
     checkpoint = _checkpoint(options.weights, [method])
     config = configuration(options, base=None if checkpoint is None else checkpoint.config.model_dump(mode="json"))
@@ -211,6 +218,13 @@ def evaluate_split(data: Path, manifest: Manifest, config: Config, methods: Sequ
             bar.update(tasks[name], completed=count)
 
         return run_evaluation(scenes, config, methods, model, done)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder to write to that is a file, or lies below one, before any work is done."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise DataError(f"expected a folder to write to, got {place}, which is a file")
 
 
 def check_methods(methods: Sequence[str]) -> list[str]:

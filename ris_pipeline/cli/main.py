@@ -58,6 +58,7 @@ def _log_to_terminal() -> None:
     if not logger.handlers:
         logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False, show_time=False))
         logger.setLevel(logging.INFO)
+    logging.getLogger("optuna").setLevel(logging.ERROR)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

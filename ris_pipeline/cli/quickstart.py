@@ -10,8 +10,20 @@ from pathlib import Path
 
 from audits.__main__ import main as audits
 from ris_pipeline.cli import commands
-from ris_pipeline.errors import IncompleteError
+from ris_pipeline.errors import ConfigError, IncompleteError
 from ris_pipeline.report import methods_table, read_evaluation
+
+
+def source_root() -> Path:
+    """The checkout that this package runs from: the static audit reads its source and its table.
+
+    Raises:
+        ConfigError: the package was installed without its checkout.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / "pyproject.toml").is_file():
+        raise ConfigError(f"quickstart audits the checkout that it runs from, and {root} holds no pyproject.toml; install with pip install -e .")
+    return root
 
 
 def quickstart(options: argparse.Namespace) -> int:
@@ -21,6 +33,7 @@ def quickstart(options: argparse.Namespace) -> int:
         IncompleteError: a stage failed.
     """
     out: Path = options.out
+    root = source_root()
     with as_file(files("ris_pipeline") / "recipes" / "quickstart.toml") as recipe:
         config = [recipe, *options.config]
 
@@ -45,7 +58,7 @@ def quickstart(options: argparse.Namespace) -> int:
         run(commands.localize, input=shard, weights=weights, method="network", json=out / "localization.json")
         run(commands.report, evaluation=evaluation, run=weights, out=out / "report")
     commands.console.rule("audits")
-    code = audits(["all", "--format", "text", "--format", f"json={out / 'audit-report.json'}"])
+    code = audits(["all", "--root", str(root), "--report", str(out / "audit-report.json")])
     commands.console.print(methods_table(read_evaluation(evaluation)))
     commands.console.print(f"shards, study, checkpoint, metrics, figures and audit report are in {out}")
     return code
