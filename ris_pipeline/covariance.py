@@ -46,8 +46,14 @@ class FactoredCovariance:
         return wide.mH @ wide
 
     def eigenvalues(self) -> Float[Tensor, "B N"]:
-        """All N eigenvalues, largest first: delta + the top min(r, N) eigenvalues of the Gram matrix, then copies of delta."""
-        top = torch.linalg.eigvalsh(self.gram()).flip(-1).clamp_min(0.0)[..., : self.n]
+        """All N eigenvalues, largest first: delta + the top min(r, N) eigenvalues of the Gram matrix, then copies of delta.
+
+        A matrix that is not finite has NaN for eigenvalues, so that a training step can mask it; LAPACK would refuse it.
+        """
+        gram = self.gram()
+        finite = torch.isfinite(gram).all(dim=-1).all(dim=-1)[:, None]
+        values = torch.linalg.eigvalsh(torch.where(finite[..., None], gram, 0.0))
+        top = torch.where(finite, values, math.nan).flip(-1).clamp_min(0.0)[..., : self.n]
         rest = top.new_zeros(top.shape[0], self.n - top.shape[-1])
         return torch.cat((top, rest), dim=-1) + self.diagonal.double()[:, None]
 

@@ -189,11 +189,11 @@ def _cell(figures: dict[str, Any], column: str) -> str:
     if value is None:
         return "-"
     if column in {"scenes", "scenes_per_second"}:
-        return f"{value:.3g}"
+        return _short(value)
     return f"{value:.3f}" if None in interval else f"{value:.3f} ± {(interval[1] - interval[0]) / 2:.3f}"
 
 
-def _short(value: float | None) -> str:
+def _short(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 

@@ -22,8 +22,8 @@ from ris_pipeline.bounds import position_std
 from ris_pipeline.config import Config, keys, load_config, merge
 from ris_pipeline.errors import ConfigError, DataError, IncompleteError, nearest_name
 from ris_pipeline.evaluation.evaluate import evaluate as run_evaluation
-from ris_pipeline.evaluation.inputs import localization_json, read_input, with_noise_variance
-from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS
+from ris_pipeline.evaluation.inputs import localization_json, read_input
+from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, with_noise_variance
 from ris_pipeline.evaluation.localize import localize as run_localize
 from ris_pipeline.evaluation.tune import tune as run_tune
 from ris_pipeline.evaluation.tune import write_tuned
@@ -134,7 +134,9 @@ def localize(options: argparse.Namespace) -> int:
     config = configuration(options, base=None if checkpoint is None else checkpoint.config.model_dump(mode="json"))
     model = None if checkpoint is None else checkpoint.network_for(config, str(options.input))
     given = read_input(options.input, config)
-    measurements = with_noise_variance(with_sample_factor(given.measurements, config), config)
+    measurements = with_noise_variance(given.measurements, config)
+    if checkpoint is None or checkpoint.config.data.store_sample:
+        measurements = with_sample_factor(measurements, config)
     estimates = run_localize(measurements, config, method, model, given.k)
     sources = estimates.sources
     std = position_std(measurements, sources, config)

@@ -22,7 +22,7 @@ def source_root() -> Path:
     """
     root = Path(__file__).parents[2]
     if not (root / "pyproject.toml").is_file():
-        raise ConfigError(f"quickstart audits the checkout that it runs from, and {root} holds no pyproject.toml; install with pip install -e .")
+        raise ConfigError(f"quickstart audits its own checkout, and {root} holds no pyproject.toml; install with pip install -e .")
     return root
 
 

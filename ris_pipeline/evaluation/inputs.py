@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError, nearest_name
-from ris_pipeline.estimators import estimate_noise_variance
 from ris_pipeline.simulation import Measurements
 
 _REQUIRED = ("snapshots", "channel", "code_index")
@@ -161,13 +160,3 @@ def _count(k: Tensor | None, k_max: int, path: Path) -> Tensor | None:
     if int(k.min()) < 1 or int(k.max()) > k_max:
         raise DataError(f"{path}: k must lie in 1..{k_max}, got {int(k.min())}..{int(k.max())}")
     return k
-
-
-def with_noise_variance(measurements: Measurements, config: Config) -> Measurements:
-    """Fill in the noise variance: from the SNR where it is stated, else from the residual of a likelihood fit."""
-    if measurements.noise_variance is not None:
-        return measurements
-    if measurements.snr_db is not None:
-        power = measurements.snapshots.abs().square().mean(dim=(1, 2)).double()
-        return replace(measurements, noise_variance=power / (1.0 + 10.0 ** (measurements.snr_db / 10.0)))
-    return replace(measurements, noise_variance=estimate_noise_variance(measurements, config))

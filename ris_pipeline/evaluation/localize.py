@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
 from ris_pipeline.errors import ConfigError, nearest_name
-from ris_pipeline.estimators import Refined, eigenvalue_count, maximum_likelihood, music, refine
+from ris_pipeline.estimators import Refined, eigenvalue_count, estimate_noise_variance, maximum_likelihood, music, refine
 from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
 from ris_pipeline.simulation import Measurements
 
@@ -51,7 +51,8 @@ def localize(
     ``hybrid`` also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
 
     Args:
-        measurements: what the receiver knows; a missing sample factor is computed where ``music`` needs it.
+        measurements: what the receiver knows. A missing noise variance is estimated; a missing sample factor is computed for ``music``,
+            while the network does without, as in training.
         config: grids, thresholds and covariance options.
         method: one of :data:`METHODS`.
         model: the network, for ``network`` and ``hybrid``.
@@ -60,6 +61,7 @@ def localize(
     Raises:
         ConfigError: the method is unknown.
     """
+    measurements = with_noise_variance(measurements, config)
     if method in NETWORK_METHODS:
         assert model is not None
         return _network(measurements, config, model, k) if method == "network" else _hybrid(measurements, config, model, k)
@@ -72,6 +74,16 @@ def localize(
     raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}{nearest_name(method, METHODS)}")
 
 
+def with_noise_variance(measurements: Measurements, config: Config) -> Measurements:
+    """Fill in the noise variance: from the SNR where it is stated, else from the residual of a likelihood fit."""
+    if measurements.noise_variance is not None:
+        return measurements
+    if measurements.snr_db is not None:
+        power = measurements.snapshots.abs().square().mean(dim=(1, 2)).double()
+        return replace(measurements, noise_variance=power / (1.0 + 10.0 ** (measurements.snr_db / 10.0)))
+    return replace(measurements, noise_variance=estimate_noise_variance(measurements, config))
+
+
 def sample_covariance(measurements: Measurements, config: Config) -> FactoredCovariance:
     """Effective covariance of the sample alone, with loading and shrinkage as configured: what the spectral methods read."""
     factor = with_sample_factor(measurements, config).sample_factor
@@ -80,7 +92,7 @@ def sample_covariance(measurements: Measurements, config: Config) -> FactoredCov
     return build_effective_covariance(
         FactoredCovariance.from_factor(factor),
         diagonal_loading=options.diagonal_loading,
-        shrinkage=shrinkage_of(options) if snr_of(measurements) is not None else None,
+        shrinkage=shrinkage_of(options),
         snr_db=snr_of(measurements),
     )
 

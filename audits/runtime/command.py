@@ -1,0 +1,99 @@
+"""What the run-time audits' commands share: options, exit codes, output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from audits.runtime.manual import MANUAL
+from audits.runtime.report import FORMATS, Report, show
+from audits.static.errors import AuditIncompleteError, AuditInputError
+from audits.static.report import write_atomically
+from ris_pipeline.errors import RisError, nearest_name
+
+FINE, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
+PIPE_WIDTH = 150
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise AuditInputError(f"{message} (see {self.prog} --help)")
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every run-time audit has."""
+    result = _Parser(prog=f"python -m audits{name}", description=description)
+    result.add_argument(
+        "--format", action="append", default=[], metavar="FMT[=PATH]", help=f"{', '.join(FORMATS)}; repeatable (default: text)"
+    )
+    result.add_argument("--list-checks", action="store_true", help="list the checks and stop")
+    result.add_argument("--explain", metavar="CODE", help="print the manual of a check and stop")
+    return result
+
+
+def run(
+    options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str, audit: Callable[[argparse.Namespace], Report]
+) -> int:
+    """Parse, audit, write the report, and return the exit code; ``prefix`` names the checks that belong to the command."""
+    try:
+        return _run(options.parse_args(argv), prefix, audit)
+    except AuditInputError as error:
+        return _say(options.prog, str(error), INPUT)
+    except AuditIncompleteError as error:
+        return _say(options.prog, str(error), INCOMPLETE)
+    except RisError as error:
+        return _say(options.prog, str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001 - a crash of any kind in the audited run means that it could not be completed
+        return _say(options.prog, f"could not complete: {type(error).__name__}: {error}", INCOMPLETE)
+
+
+def _run(options: argparse.Namespace, prefix: str, audit: Callable[[argparse.Namespace], Report]) -> int:
+    if options.list_checks:
+        sys.stdout.writelines(f"{code}  {check.title}\n" for code, check in MANUAL.items() if code.startswith(prefix))
+        return FINE
+    if options.explain:
+        return _explain(options.explain)
+    outputs = [_output(text) for text in options.format or ["text"]]
+    report = audit(options)
+    for name, path in outputs:
+        _emit(report, name, path)
+    return FINE if report.passed else FINDINGS
+
+
+def _explain(code: str) -> int:
+    if code not in MANUAL:
+        raise AuditInputError(f"--explain: expected the code of a check, got {code!r}{nearest_name(code, MANUAL)}")
+    check = MANUAL[code]
+    sys.stdout.write(f"{code}: {check.title}\n\n{check.text}\n")
+    return FINE
+
+
+def _output(text: str) -> tuple[str, Path | None]:
+    name, equals, path = text.partition("=")
+    if name not in FORMATS:
+        raise AuditInputError(f"--format: expected one of {', '.join(FORMATS)}, got {name!r}{nearest_name(name, FORMATS)}")
+    if equals and not path:
+        raise AuditInputError(f"--format: expected a path after '{name}='")
+    return name, Path(path) if path else None
+
+
+def _emit(report: Report, name: str, path: Path | None) -> None:
+    if path is not None:
+        try:
+            write_atomically(path, FORMATS[name](report))
+        except OSError as error:
+            raise AuditInputError(f"--format: cannot write {path}: {error.strerror}") from error
+    elif name == "text":
+        show(report, Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+    else:
+        sys.stdout.write(FORMATS[name](report))
+
+
+def _say(program: str, sentence: str, code: int) -> int:
+    sys.stderr.write(f"{program}: {sentence}\n")
+    return code
