@@ -134,7 +134,8 @@ class HybridModel(nn.Module):
 
     def _factor(self, position: Float[Tensor, "B K 3"], power: Float[Tensor, "B K"]) -> Complex[Tensor, "B N K"]:
         steering = steering_vector(self.config.array, *position.unbind(dim=-1))
-        return (steering * torch.sqrt(power)[..., None]).transpose(1, 2)
+        # The square root has no gradient at zero, where a score far below the others would take it.
+        return (steering * torch.sqrt(power.clamp_min(1e-30))[..., None]).transpose(1, 2)
 
     def _effective(self, factor: Complex[Tensor, "B N K"], measurements: Measurements) -> FactoredCovariance:
         """Effective covariance with blend, loading and shrinkage as configured, applied once."""

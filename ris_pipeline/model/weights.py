@@ -68,11 +68,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        return tensors, json.loads(metadata["record"])
+        record = json.loads(metadata["record"])
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from None
     except (KeyError, ValueError):
-        raise CheckpointError(f"{path} is not a checkpoint of this program: it carries no record") from None
+        record = None
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of this program: it carries no record")
+    return tensors, record
 
 
 def save_model(path: Path, model: HybridModel, config: Config, record: Mapping[str, Any]) -> None:

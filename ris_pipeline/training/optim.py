@@ -31,7 +31,7 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
     """Linear warm-up, then a cosine from the peak to ``final_lr_fraction`` of it; ``step`` counts optimizer steps from 0."""
     warmup = max(1, round(config.warmup_fraction * total_steps))
     if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
+        return config.learning_rate * ((step + 1) / warmup)
     progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
     floor = config.final_lr_fraction
     return config.learning_rate * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
