@@ -70,10 +70,20 @@ def train(options: argparse.Namespace) -> int:
     train_scenes = open_split(options.data, manifest, "train", count=config.data.n_train, storage=storage, device=device)
     val_scenes = open_split(options.data, manifest, "val", count=config.data.n_val, storage=storage, device=device)
     record = {"manifest_sha256": manifest.sha256()}
-    trainer = Trainer(config, train_scenes, val_scenes, options.out, print_epoch, record)
-    if options.resume:
-        trainer.resume()
-    result = trainer.fit()
+    with _progress() as bar:
+        task = bar.add_task("steps of the epoch", total=None)
+        trainer = Trainer(
+            config,
+            train_scenes,
+            val_scenes,
+            options.out,
+            print_epoch,
+            record,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        if options.resume:
+            trainer.resume()
+        result = trainer.fit()
     write_json(options.out / "result.json", result_json(result))
     console.print(f"objective {result.objective:.4f} ({result.val_primary}) at epoch {result.best_epoch}; {result.checkpoint}")
     return 0

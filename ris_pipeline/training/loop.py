@@ -90,6 +90,7 @@ class Trainer:
         run_directory: where checkpoints and the log go; nothing is written when it is ``None``.
         on_epoch: called with each :class:`EpochReport`; may raise to stop the run.
         record: plain values stored with every checkpoint.
+        on_step: called with the steps done and the steps of the epoch, every ``train.log_every`` steps.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Trainer:
         run_directory: Path | None = None,
         on_epoch: Callable[[EpochReport], None] = lambda report: None,
         record: Mapping[str, Any] | None = None,
+        on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.config = config
         self.train = train
@@ -107,6 +109,7 @@ class Trainer:
         self.run_directory = run_directory
         self.on_epoch = on_epoch
         self.record = dict(record or {})
+        self.on_step = on_step
         self.device = resolve_device(config.train.device)
         self.model = HybridModel(config, torch.Generator().manual_seed(config.train.seed)).to(self.device)
         if config.train.compile:
@@ -244,6 +247,7 @@ class Trainer:
             self.state.step += 1
             if (number + 1) % self.config.train.log_every == 0:
                 self._stop_if_diverged(finite)
+                self.on_step(number + 1, self.steps_per_epoch)
         self._stop_if_diverged(finite)
         return dict(zip(TERMS, (sums / self.steps_per_epoch).tolist(), strict=True))
 
