@@ -163,7 +163,7 @@ class CovarianceConfig(Section):
 class ModelConfig(Section):
     """Size of the network and of the spectrum that it looks at."""
 
-    channels: Annotated[int, Field(gt=0, multiple_of=8)] = Field(32, description="channels of the convolutional trunk")
+    channels: Annotated[int, Field(ge=16, multiple_of=8)] = Field(32, description="channels of the convolutional trunk")
     hidden: PositiveInt = Field(128, description="width of the count head")
     grid_azimuth: Annotated[int, Field(ge=8)] = Field(24, description="azimuth cells of the coarse spectrum")
     grid_elevation: Annotated[int, Field(ge=8)] = Field(12, description="elevation cells of the coarse spectrum")

@@ -54,9 +54,13 @@ def range_from_fraction(fraction: Float[Tensor, "*S"], scene: SceneConfig) -> Fl
 class PursuitFeatures(nn.Module):
     """Orthogonal matching pursuit on the coarse grid, with everything it saw on the way.
 
-    Round t takes the cell with the largest sum_l |a^H x_l|^2, x_l = conj(c_l) H^H r_l, builds its atom g_l = H diag(c_l) a,
-    orthogonalises it against the earlier atoms in every snapshot and removes it from the residuals r_l. (Pati, Rezaiifar,
-    Krishnaprasad, "Orthogonal matching pursuit", Asilomar 1993, with one amplitude per snapshot.)
+    It runs on z_l = Q diag(c_l) x_l, the back-projected fields x_l of the sample factor in an orthonormal basis Q of the channel's rows:
+    there every direction of the surface counts alike, while in the raw snapshots the line of sight to the base station hides the
+    sources. Without a sample factor it runs on the snapshots, with H in the place of Q.
+
+    Round t takes the cell with the largest sum_l |a^H diag(c_l)^H Q^H r_l|^2, builds its atom g_l = Q diag(c_l) a, orthogonalises it
+    against the earlier atoms in every snapshot and removes it from the residuals r_l. (Pati, Rezaiifar, Krishnaprasad, "Orthogonal
+    matching pursuit", Asilomar 1993, with one amplitude per snapshot.)
     """
 
     grid_real: Float[Tensor, "G2 N2"]
@@ -77,31 +81,50 @@ class PursuitFeatures(nn.Module):
 
     @property
     def n_maps(self) -> int:
-        """Channels of the maps: one spectrum per drawn round and one of the sample factor, each with R ranges."""
+        """Channels of the maps: the spectra of the first rounds and the matched filter's, each with R ranges."""
         return (min(self.config.model.pursuit_maps, self.config.scene.k_max) + 1) * self.shape[2]
 
     @torch.no_grad()
     def forward(self, measurements: Measurements) -> Features:
         """Compute the features of B scenes; differentiates nothing."""
-        snapshots, channel = measurements.snapshots, measurements.channel
-        codes = code_phasors(measurements.code_index, self.config.codes.bits, snapshots.dtype)
-        energy = _power(snapshots)
-        residual, basis, spectra, residuals = snapshots, snapshots.new_zeros((*snapshots.shape, 0)), [], [energy]
+        codes = code_phasors(measurements.code_index, self.config.codes.bits, measurements.snapshots.dtype)
+        data, rows, noise = self._pursued(measurements, codes)
+        energy = _power(data)
+        residual, basis, spectra, residuals = data, data.new_zeros((*data.shape, 0)), [], [energy]
         for _ in range(self.config.scene.k_max):
-            field = codes.conj() * (residual @ channel.conj())
-            spectra.append(self.spectrum(field))
+            spectra.append(self.spectrum(codes.conj() * (residual @ rows.conj())))
             atom = self.grid[spectra[-1].argmax(dim=1)]
-            residual, basis = _remove(residual, basis, (codes * atom[:, None, :]) @ channel.transpose(1, 2))
+            residual, basis = _remove(residual, basis, (codes * atom[:, None, :]) @ rows.transpose(1, 2))
             residuals.append(_power(residual))
-        maps = [_log_share(spectrum) for spectrum in spectra[: self.config.model.pursuit_maps]]
-        maps.append(self._sample_map(measurements.sample_factor, maps[0]))
+        matched = self.spectrum(codes.conj() * (measurements.snapshots @ measurements.channel.conj()))
+        maps = [_log_share(spectrum) for spectrum in (*spectra[: self.config.model.pursuit_maps], matched)]
         left = torch.stack(residuals, dim=1) / energy[:, None]
         return Features(
             maps=torch.stack(maps, dim=1).unflatten(2, self.shape).movedim(-1, 2).flatten(1, 2),
             residual=torch.log(left + _FLOOR),
-            excess=self._excess(torch.stack(residuals, dim=1), measurements),
-            description_length=self._description_length(left, snapshots),
+            excess=self._excess(torch.stack(residuals, dim=1), noise),
+            description_length=self._description_length(left, data),
         )
+
+    def _pursued(
+        self, measurements: Measurements, codes: Complex[Tensor, "B L N"]
+    ) -> tuple[Complex[Tensor, "B L M"], Complex[Tensor, "B M N"], Float[Tensor, " B"] | None]:
+        """Data and rows of the pursuit, and the noise power in the data.
+
+        The back-projection turned noise of variance sigma^2 into sigma^2 lambda / (lambda + rho)^2 along the eigenvector of H H^H that
+        belongs to lambda.
+        """
+        snapshots, channel, factor = measurements.snapshots, measurements.channel, measurements.sample_factor
+        noise = measurements.noise_variance
+        if factor is None:
+            return snapshots, channel, noise
+        rows, eigenvalues = _orthonormal_rows(channel)
+        data = (codes * factor.transpose(1, 2)) @ rows.transpose(1, 2) * snapshots.shape[1] ** 0.5
+        if noise is None:
+            return data, rows, None
+        rho = self.config.back_projection.ridge * eigenvalues.mean(dim=1, keepdim=True)
+        gain = eigenvalues / (eigenvalues + rho).square().clamp_min(1e-30)
+        return data, rows, noise * gain.mean(dim=1)
 
     def spectrum(self, field: Complex[Tensor, "B L N"]) -> Float[Tensor, "B G"]:
         """sum_l |a^H x_l|^2 on the coarse grid."""
@@ -110,35 +133,35 @@ class PursuitFeatures(nn.Module):
         response = self.grid_real @ columns.T
         return response.square().view(2, -1, batch, length).sum(dim=(0, 3)).T
 
-    def _sample_map(self, factor: Tensor | None, like: Float[Tensor, "B G"]) -> Float[Tensor, "B G"]:
-        """Spectrum of the sample factor; a blank map where no sample was stored."""
-        if factor is None:
-            return torch.zeros_like(like)
-        return _log_share(self.spectrum(factor.transpose(1, 2)))
-
-    def _freedom(self, snapshots: Tensor) -> Float[Tensor, " counts"]:
-        """Share of the L M measurements that k fitted amplitudes per snapshot and k positions leave free."""
-        _, length, antennas = snapshots.shape
-        count = torch.arange(self.config.scene.k_max + 1, device=snapshots.device)
-        return (1.0 - count * (length + 1.5) / (length * antennas)).clamp_min(1.0 / (length * antennas))
-
-    def _excess(self, residuals: Float[Tensor, "B counts"], measurements: Measurements) -> Float[Tensor, "B counts"]:
-        noise = measurements.noise_variance
+    def _excess(self, residuals: Float[Tensor, "B counts"], noise: Float[Tensor, " B"] | None) -> Float[Tensor, "B counts"]:
+        """Log ratio of the residual to the noise that k fitted amplitudes per snapshot and k positions leave; 0 for unknown noise."""
         if noise is None:
             return torch.zeros_like(residuals)
-        return torch.log(residuals / (noise[:, None] * self._freedom(measurements.snapshots)) + _FLOOR)
+        length, antennas = self.config.codes.snapshots, self.config.array.bs_antennas
+        count = torch.arange(residuals.shape[1], device=residuals.device)
+        freedom = (1.0 - count * (length + 1.5) / (length * antennas)).clamp_min(1.0 / (length * antennas))
+        return torch.log(residuals / (noise[:, None] * freedom).clamp_min(1e-30) + _FLOOR)
 
-    def _description_length(self, left: Float[Tensor, "B counts"], snapshots: Tensor) -> Float[Tensor, "B counts"]:
+    def _description_length(self, left: Float[Tensor, "B counts"], data: Tensor) -> Float[Tensor, "B counts"]:
         """MDL of the conditional model, log rss_k + (2 L + 3) k log(2 L M) / (2 L M), which holds although the code changes.
 
         (Rissanen, "Modeling by shortest data description", Automatica 14, 1978.) The usual MDL on covariance eigenvalues does not hold
         here: with a new code in every snapshot the snapshots share no subspace.
         """
-        _, length, antennas = snapshots.shape
+        _, length, antennas = data.shape
         total = length * antennas
         count = torch.arange(left.shape[1], device=left.device)
         scores = torch.log(left + _FLOOR) + (2 * length + 3) * count * math.log(2 * total) / (2 * total)
         return scores - scores.amin(dim=1, keepdim=True)
+
+
+def _orthonormal_rows(channel: Complex[Tensor, "B M N"]) -> tuple[Complex[Tensor, "B M N"], Float[Tensor, "B M"]]:
+    """Orthonormal basis of the channel's row space, and the eigenvalues of H H^H; directions that H does not have are zero rows."""
+    values, vectors = torch.linalg.eigh((channel @ channel.mH).to(torch.complex128))
+    floor = 1e-6 * values[:, -1:]
+    scale = torch.where(values > floor, values.clamp_min(1e-30).rsqrt(), 0.0)
+    basis = (vectors * scale[:, None, :]).to(channel.dtype)
+    return basis.mH @ channel, values.clamp_min(0.0).float()
 
 
 def _remove(

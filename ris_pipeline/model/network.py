@@ -174,9 +174,12 @@ class _Residual(nn.Module):
 
 
 def _normalised(measurements: Measurements) -> Measurements:
-    """Single precision with snapshots, channel and sample factor of unit mean power, so that no square leaves the range of floats."""
+    """Single precision with snapshots and channel of unit mean power, so that no square leaves the range of floats.
+
+    The sample factor and the noise variance are scaled along.
+    """
     snapshots, gain = _unit_power(measurements.snapshots)
-    channel, _ = _unit_power(measurements.channel)
+    channel, channel_gain = _unit_power(measurements.channel)
     noise, factor = measurements.noise_variance, measurements.sample_factor
     return replace(
         measurements,
@@ -184,7 +187,7 @@ def _normalised(measurements: Measurements) -> Measurements:
         channel=channel,
         snr_db=None if measurements.snr_db is None else measurements.snr_db.float(),
         noise_variance=None if noise is None else (noise.double() * gain * gain).float(),
-        sample_factor=None if factor is None else _unit_power(factor)[0],
+        sample_factor=None if factor is None else (factor * (gain / channel_gain)[:, None, None]).to(torch.complex64),
     )
 
 
