@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -58,5 +59,6 @@ def types(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks and record them, with hardware and versions, under benchmarks/results/."""
     install(session)
+    Path("benchmarks/results").mkdir(parents=True, exist_ok=True)
     name = session.posargs[0] if session.posargs else os.environ.get("BENCH_NAME", "latest")
     session.run("pytest", "benchmarks", "--benchmark-only", f"--benchmark-json=benchmarks/results/{name}.json")

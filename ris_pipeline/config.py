@@ -246,7 +246,7 @@ class EvaluateConfig(Section):
     batch_size: PositiveInt = Field(128, description="scenes estimated at a time")
     snr_bin_db: PositiveFloat = Field(5.0, description="width of the SNR bins")
     bootstrap: PositiveInt = Field(1000, description="resamples behind every 95 % interval")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap and of the genie")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap")
 
 
 class Config(Section):
@@ -266,6 +266,15 @@ class Config(Section):
     estimate: EstimateConfig = EstimateConfig()
     hpo: HpoConfig = HpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _invertible(self) -> Self:
+        if self.back_projection.ridge == 0.0 and self.array.bs_antennas > self.array.n_elements:
+            raise ValueError(
+                f"back_projection.ridge = 0 needs at least as many elements as antennas, "
+                f"got {self.array.n_elements} elements and {self.array.bs_antennas} antennas"
+            )
+        return self
 
     def replaced(self, **sections: Mapping[str, Any]) -> Config:
         """Return a validated copy with some keys of some sections replaced, e.g. ``replaced(train={"epochs": 3})``."""
@@ -404,7 +413,8 @@ def _sentence(error: ValidationError, source: str) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown configuration key {key!r} in {source}{_nearest_key(key)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"configuration {key or 'tree'} in {source}: {message[0].lower()}{message[1:]}, got {_short(first['input'])}"
+    got = f", got {_short(first['input'])}" if key else ""
+    return f"configuration{key and ' ' + key} in {source}: {message[0].lower()}{message[1:]}{got}"
 
 
 def _nearest_key(key: str) -> str:

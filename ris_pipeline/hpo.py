@@ -14,8 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ris_pipeline.config import Config, merge, to_toml
 from ris_pipeline.errors import ConfigError, DataError, DivergedError, IncompleteError
+from ris_pipeline.files import write_text
 from ris_pipeline.shards import Manifest, available_scenes, open_split
 from ris_pipeline.training import EpochReport, Trainer
+from ris_pipeline.training.loop import resolve_device
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +94,14 @@ def objective(
 
     Raises:
         optuna.TrialPruned: the pruner stopped the trial.
-        DivergedError, IncompleteError: training failed; the reason is recorded with the trial.
+        DivergedError, IncompleteError: training failed; the reason of any failure is recorded with the trial.
     """
     n_train, n_val = subset_sizes(config, directory, manifest)
     searched = suggest(trial)
     trial_config = config.replaced(
         **merge(searched, {"train": {"epochs": config.hpo.epochs, "patience": config.hpo.epochs, "val_primary": "k_loc"}})
     )
-    storage, device = trial_config.train.storage, "cpu"
+    storage, device = trial_config.train.storage, resolve_device(trial_config.train.device)
     train = open_split(directory, manifest, "train", count=n_train, storage=storage, device=device)
     val = open_split(directory, manifest, "val", count=n_val, storage=storage, device=device)
     trial.set_user_attr("n_train", n_train)
@@ -114,8 +116,10 @@ def objective(
     started = time.perf_counter()
     try:
         result = Trainer(trial_config, train, val, on_epoch=report).fit()
-    except (DivergedError, IncompleteError) as error:
-        trial.set_user_attr("reason", str(error))
+    except optuna.TrialPruned:
+        raise
+    except Exception as error:
+        trial.set_user_attr("reason", str(error) or type(error).__name__)
         raise
     trial.set_user_attr("metrics", result.metrics.as_dict())
     trial.set_user_attr("seconds", time.perf_counter() - started)
@@ -152,10 +156,12 @@ def run_study(
     if storage is None:
         out.mkdir(parents=True, exist_ok=True)
     study = _open_study(config, storage or f"sqlite:///{out / 'study.db'}")
-    _check_same_data(study, manifest)
+    _check_same_question(study, config, manifest)
     for key, value in (record or {}).items():
         study.set_user_attr(key, value)
-    remaining = config.hpo.trials - sum(trial.state in FINISHED for trial in study.trials)
+    # A resumed study must not draw again what it has drawn.
+    study.sampler = _sampler(config.hpo.seed + len(study.trials))
+    remaining = config.hpo.trials - len(_finished(study))
     if remaining > 0:
         study.optimize(
             lambda trial: objective(trial, config, directory, manifest),
@@ -180,7 +186,7 @@ def _open_study(config: Config, storage: str) -> optuna.Study:
             storage=storage,
             load_if_exists=True,
             direction="minimize",  # the composite score is (1 - k_acc) + normalised errors - success rate: lower is better
-            sampler=optuna.samplers.TPESampler(seed=config.hpo.seed, n_startup_trials=6, multivariate=True),
+            sampler=_sampler(config.hpo.seed),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
         )
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as error:
@@ -188,15 +194,26 @@ def _open_study(config: Config, storage: str) -> optuna.Study:
         raise ConfigError(f"cannot use {storage!r} as the study's storage: {reason}") from None
 
 
-def _check_same_data(study: optuna.Study, manifest: Manifest) -> None:
-    known = study.user_attrs.get("manifest_sha256")
-    if known is not None and known != manifest.sha256():
-        raise DataError(f"study {study.study_name!r} was run on other data; choose another --out, --storage or --hpo.study_name")
-    study.set_user_attr("manifest_sha256", manifest.sha256())
+def _sampler(seed: int) -> optuna.samplers.TPESampler:
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=6, multivariate=True)
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that ended by themselves; one that was interrupted failed without a reason and is run again."""
+    return [t for t in study.trials if t.state in FINISHED and (t.state != optuna.trial.TrialState.FAIL or "reason" in t.user_attrs)]
+
+
+def _check_same_question(study: optuna.Study, config: Config, manifest: Manifest) -> None:
+    """Objectives of one study must be comparable: same data, and a configuration that differs in nothing that a trial depends on."""
+    asked = config.replaced(hpo={"trials": 1}, train={"device": "auto", "storage": "memory", "log_every": 1}).sha256()
+    for key, what, value in (("manifest_sha256", "data", manifest.sha256()), ("config_sha256", "settings", asked)):
+        if study.user_attrs.get(key, value) != value:
+            raise DataError(f"study {study.study_name!r} was run on other {what}; choose another --out, --storage or --hpo.study_name")
+        study.set_user_attr(key, value)
 
 
 def _finish(study: optuna.Study, out: Path) -> StudyResult:
-    finished = [trial for trial in study.trials if trial.state in FINISHED]
+    finished = _finished(study)
     complete = [trial for trial in finished if trial.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
         reasons = "; ".join(f"trial {t.number}: {t.user_attrs.get('reason', t.state.name.lower())}" for t in finished)
@@ -208,9 +225,6 @@ def _finish(study: optuna.Study, out: Path) -> StudyResult:
         section, name = key.split(".")
         values = merge(values, {section: {name: value}})
     path = out / "best.toml"
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     comment = f"trial {best.number} of study {study.study_name!r}: objective {best.value:.6f} of {len(complete)} completed trials"
-    temporary.write_text(to_toml(values, comment), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, to_toml(values, comment))
     return StudyResult(best.value, best.number, len(finished), path)

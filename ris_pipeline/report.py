@@ -55,7 +55,17 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         raise DataError(f"cannot read the evaluation {path}: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(document, dict) or not {"methods", "bounds", "bins"} <= document.keys() or document.get("schema_version") != 1:
+    parts = {"scenes": int, "methods": dict, "bounds": dict, "bins": list}
+    known = isinstance(document, dict) and document.get("schema_version") == 1
+    if (
+        not known
+        or not all(isinstance(document.get(name), kind) for name, kind in parts.items())
+        or not {
+            "genie_ml",
+            "detection",
+        }
+        <= document["bounds"].keys()
+    ):
         raise DataError(f"{path} is not an evaluation of schema 1 as `ris evaluate --json` writes it")
     return document
 
@@ -73,10 +83,14 @@ def methods_table(document: dict[str, Any]) -> Table:
     return table
 
 
-def localization_table(document: dict[str, Any], most: int = 20) -> Table:
+def localization_table(document: dict[str, Any], most: int = 20, *, k_given: bool = False) -> Table:
     """The first scenes of a localization, for the terminal."""
     scenes = document["scenes"]
-    title = f"{document['method']}: {len(scenes)} scenes" + (f", the first {most}" if len(scenes) > most else "")
+    title = (
+        f"{document['method']}: {len(scenes)} scenes"
+        + (", K as given" if k_given else "")
+        + (f", the first {most}" if len(scenes) > most else "")
+    )
     table = Table("scene", "K", "azimuth (deg)", "elevation (deg)", "range (m)", "power (dB)", title=title)
     for number, scene in enumerate(scenes[:most]):
         for source in scene["sources"]:

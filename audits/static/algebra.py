@@ -151,12 +151,21 @@ class Algebra:
                 name = ir.last_name(expr.func)
                 if name == "trace":
                     return self.core(part.at(_receiver_or_argument(expr)))
+                if isinstance(expr.func, ir.Call) and any(ir.last_name(a.value) == "trace" for a in expr.func.args) and expr.args:
+                    return self.core(part.at(expr.args[0].value))
+                if name == "sum" and expr.args and isinstance(expr.args[0].value, ir.Comprehension):
+                    element = expr.args[0].value.element
+                    if isinstance(element, ir.Subscript) and _twice(element.index):
+                        return self.core(part.at(element.value))
                 if name == "einsum" and len(expr.args) == 2 and _repeats(expr.args[0].value):
                     return self.core(part.at(expr.args[1].value))
                 if name in ("sum", "mean", "nansum"):
                     summed = part.at(_plain(_receiver_or_argument(expr)))
                     for candidate in [summed, *self.behind(summed)]:
-                        diagonal = _operand(_plain(candidate.expr), frozenset({"diagonal", "diag", "eigvalsh"}))
+                        listed = _plain(candidate.expr)
+                        if isinstance(listed, ir.Subscript) and ir.last_name(getattr(listed.value, "func", listed)) == "eigh":
+                            listed = listed.value
+                        diagonal = _operand(listed, frozenset({"diagonal", "diag", "eigvalsh", "eigh"}))
                         if diagonal is not None:
                             return self.core(candidate.at(diagonal))
             inner = _operand(expr, _TRANSPARENT)
@@ -190,9 +199,59 @@ class Algebra:
             return self.trace_of(place.at(expr.right))
         if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "reciprocal":
             return self.trace_of(place.at(_receiver_or_argument(expr)))
+        if isinstance(expr, ir.BinOp) and expr.op == "**" and isinstance(expr.right, ir.UnaryOp) and expr.right.op == "-":
+            return self.trace_of(place.at(expr.left))
         inner = _operand(expr, _TRANSPARENT)
+        if inner is None and isinstance(expr, ir.Subscript):
+            inner = expr.value
         sources = [place.at(inner)] if inner is not None else self.behind(place)
         return next((f for s in sources if depth and (f := self.over_trace(s, depth - 1)) is not None), None)
+
+    def norm_of(self, place: Place, depth: int = 5) -> Place | None:
+        """X where the expression is the Frobenius norm of X, its square, or one over it."""
+        expr = _plain(place.expr)
+        place = place.at(expr)
+        if isinstance(expr, ir.Call):
+            name = ir.last_name(expr.func)
+            if name in ("norm", "matrix_norm", "vector_norm") and not _one_axis(expr):
+                return self.core(place.at(_receiver_or_argument(expr)))
+            if name == "sum" and not _one_axis(expr):
+                return self._squared(place.at(_receiver_or_argument(expr)))
+            if name in ("sqrt", "rsqrt", "square", "pow", "reciprocal", *_TRANSPARENT):
+                return self.norm_of(place.at(_receiver_or_argument(expr)), depth - 1) if depth else None
+        if isinstance(expr, ir.BinOp) and expr.op == "**":
+            return self.norm_of(place.at(expr.left), depth - 1) if depth else None
+        if isinstance(expr, ir.Subscript):
+            return self.norm_of(place.at(expr.value), depth)
+        return next((f for s in self.behind(place) if depth and (f := self.norm_of(s, depth - 1)) is not None), None)
+
+    def _squared(self, place: Place) -> Place | None:
+        expr = place.expr
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("square", "pow"):
+            return self._absolute(place.at(_receiver_or_argument(expr)))
+        if isinstance(expr, ir.BinOp) and expr.op == "**":
+            return self._absolute(place.at(expr.left))
+        return None
+
+    def _absolute(self, place: Place) -> Place:
+        inner = _operand(place.expr, frozenset({"abs", "absolute"}))
+        return self.core(place.at(inner) if inner is not None else place)
+
+    def normalised_factor(self, place: Place, depth: int = 3) -> bool:
+        """Whether the expression is X over its own Frobenius norm."""
+        expr = place.expr
+        if isinstance(expr, ir.BinOp) and expr.op in ("/", "*"):
+            for value, norm in ((expr.left, expr.right), (expr.right, expr.left)):
+                found = self.norm_of(place.at(norm))
+                if found is not None and _key(found.expr) == _key(self.core(place.at(value)).expr):
+                    return True
+                if expr.op == "/":
+                    break
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "normalize" and expr.args:
+            return ir.last_name(getattr(expr.args[0].value, "func", expr)) in ("flatten", "reshape", "view")
+        inner = _operand(expr, _TRANSPARENT | {"view_as"})
+        sources = [place.at(inner)] if inner is not None else self.behind(place)
+        return depth > 0 and any(self.normalised_factor(s, depth - 1) for s in sources)
 
     def is_eye(self, place: Place, depth: int = 5) -> bool:
         """Whether the expression is a scaled identity."""
@@ -275,6 +334,19 @@ class Algebra:
                 yield items.items[0], items.items[1]
             elif ir.last_name(expr.func) == "where" and len(expr.args) == 3:
                 yield expr.args[1].value, expr.args[2].value
+
+
+def _twice(index: ir.Expr) -> bool:
+    names = [_key(i) for i in index.items if isinstance(i, ir.Name)] if isinstance(index, ir.Sequence) else []
+    return len(names) != len(set(names))
+
+
+def _one_axis(call: ir.Call) -> bool:
+    # A norm along one axis is that of vectors, not of a matrix.
+    given = [a.value for a in call.args if a.keyword in ("dim", "axis")]
+    if not given and isinstance(call.func, ir.Attribute) and ir.last_name(call.func) == "sum":
+        given = [a.value for a in call.args if a.keyword is None][:1]
+    return any(isinstance(g, (ir.Constant, ir.UnaryOp)) for g in given)
 
 
 def _scalar(expr: ir.Expr) -> bool:

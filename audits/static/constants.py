@@ -14,6 +14,11 @@ def integer_value(unit: Unit, expr: ir.Expr, depth: int = 4) -> int | None:
     if isinstance(expr, ir.UnaryOp) and expr.op in ("-", "+"):
         inner = integer_value(unit, expr.operand, depth)
         return None if inner is None else (-inner if expr.op == "-" else inner)
+    if isinstance(expr, ir.BinOp) and expr.op in ("+", "-", "*"):
+        left, right = integer_value(unit, expr.left, depth), integer_value(unit, expr.right, depth)
+        if left is None or right is None:
+            return None
+        return left + right if expr.op == "+" else left - right if expr.op == "-" else left * right
     if isinstance(expr, ir.Name) and depth:
         scope = unit.fn.scope if unit.fn is not None else unit.module.scope
         found = lookup_scope(scope, expr.id)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from audits.static import ir
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
-from audits.static.values import EMPTY, Cls, Ext, Value, Values
+from audits.static.values import EMPTY, Cls, Ext, Func, Value, Values, widened
 
 Key = tuple[Hashable, ...]
+LIMIT = 32  # values that a cell keeps apart; what it holds beyond them is unknown, so that the cost stays linear
+_UNLIMITED = frozenset({"bases", "hierarchy", "dunders", "hot", "impls", "hooks"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Unit:
     patches: list[Issue] = field(default_factory=list)
     calls: dict[ir.Call, Values] = field(default_factory=dict)
     receivers: dict[ir.Expr, Values] = field(default_factory=dict)
+    exponents: dict[ir.Call, Values] = field(default_factory=dict)
 
 
 class Analysis:
@@ -58,7 +61,7 @@ class Analysis:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.cells: dict[Key, set[Value]] = {}
-        self.readers: dict[Key, set[Unit]] = {}
+        self.readers: dict[Key, dict[Unit, None]] = {}
         self.cold: dict[FunctionInfo, Unit] = {}
         self.hot: dict[FunctionInfo, Unit] = {}
         self.modules: dict[ModuleInfo, Unit] = {}
@@ -67,6 +70,8 @@ class Analysis:
         self.decorators: set[FunctionInfo] = set()
         self.informative: dict[ir.Param, bool] = {}
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
+        self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
+        self.implicit_cache: dict[tuple[ClassInfo, bool], list[FunctionInfo]] = {}
         self._queue: deque[Unit] = deque()
         self._queued: set[Unit] = set()
 
@@ -76,9 +81,9 @@ class Analysis:
         """The cell's values; `unit` runs again when they grow."""
         readers = self.readers.get(key)
         if readers is None:
-            self.readers[key] = {unit}
+            self.readers[key] = {unit: None}
         else:
-            readers.add(unit)
+            readers[unit] = None
         return self.cells.get(key) or set()
 
     def peek(self, key: Key) -> Values:
@@ -89,10 +94,23 @@ class Analysis:
         """Extend the cell."""
         cell = self.cells.setdefault(key, set())
         before = len(cell)
+        if not isinstance(values, (set, frozenset)):
+            values = set(values)
+        if before + len(values) > LIMIT and key[0] not in _UNLIMITED:
+            values = widened(cell, values, LIMIT)
         cell.update(values)
         if len(cell) != before:
+            if key[0] == "name" and isinstance(key[2], str) and key[2].startswith("__"):
+                self._new_dunder(key, cell)
             for unit in self.readers.get(key, ()):
                 self.enqueue(unit)
+
+    def _new_dunder(self, key: Key, cell: set[Value]) -> None:
+        # What handing over an instance may run depends on the special methods of every class.
+        scope = key[1]
+        if isinstance(scope, Scope) and scope.kind == "class" and any(isinstance(v, Func) for v in cell):
+            self.implicit_cache.clear()
+            self.push(("dunders",), [Ext(f"{id(scope)}.{key[2]}<{len(cell)}")])
 
     def enqueue(self, unit: Unit) -> None:
         """Run the unit (again)."""
@@ -112,6 +130,8 @@ class Analysis:
                 if isinstance(base, Cls):
                     self.subclasses.setdefault(base.cls, set()).add(cls)
             self.mro_cache.clear()
+            self.below_cache.clear()
+            self.implicit_cache.clear()
             self.push(("hierarchy",), [Ext(f"{cls.symbol}<{len(self.cells[key])}")])
 
     def mro(self, unit: Unit, cls: ClassInfo) -> list[ClassInfo]:
@@ -136,14 +156,17 @@ class Analysis:
 
     def below(self, cls: ClassInfo) -> list[ClassInfo]:
         """Every class of the packages derived from `cls`, itself excluded."""
-        seen: list[ClassInfo] = []
-        stack = list(self.subclasses.get(cls, ()))
-        while stack:
-            current = stack.pop()
-            if current not in seen and current is not cls:
-                seen.append(current)
-                stack.extend(self.subclasses.get(current, ()))
-        return sorted(seen, key=lambda c: c.symbol)
+        known = self.below_cache.get(cls)
+        if known is None:
+            seen: set[ClassInfo] = set()
+            stack = list(self.subclasses.get(cls, ()))
+            while stack:
+                current = stack.pop()
+                if current not in seen and current is not cls:
+                    seen.add(current)
+                    stack.extend(self.subclasses.get(current, ()))
+            known = self.below_cache[cls] = sorted(seen, key=lambda c: c.symbol)
+        return known
 
     # -- running
 

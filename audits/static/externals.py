@@ -6,15 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from audits.static import ir, lookup
+from audits.static import ir, lookup, solvers
+from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
 from audits.static.values import (
     EMPTY,
     NUMBER,
     OUTSIDE,
+    POSITIVE,
     TENSOR,
     TEXT,
     UNKNOWN,
+    WIDE,
     Cls,
     Const,
     Ext,
@@ -69,7 +72,7 @@ _DATA_BUILTINS = frozenset(
 _NOT_HOLDING = frozenset({"functools.wraps", "functools.update_wrapper", "typing.TypeVar", "logging.getLogger"})
 _SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace"})
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
-_STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module",
+_STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
 DYNAMIC = {
     "builtins.exec": "exec", "builtins.eval": "eval", "builtins.compile": "compile", "builtins.__import__": "__import__",
@@ -99,6 +102,8 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         use = "receiver" if quiet and position == 1 else "value"
         arguments.append(Argument(arg.keyword, arg.star, i.eval(arg.value, scope, use), arg.value))
     i.unit.calls[node] = callees
+    if WIDE in callees and not isinstance(node.func, ir.Attribute):
+        i.issue(node, "one of too many different values to tell them apart is called", "call what is meant by its name")
     if isinstance(node.func, ir.Attribute):
         _method_effects(i, node, node.func, arguments, scope)
     out: set[Value] = set()
@@ -106,10 +111,21 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         out |= apply(i, callee, arguments, node, scope)
     if callees and all(isinstance(c, UnknownValue) for c in callees) and i.unit.settled:
         _call_anything(i, node)
+    if isinstance(node.func, ir.Attribute):
+        out |= _kept(i, node.func, callees)
     if not out and callees:
         i.unit.starved = True
         return frozenset((UNKNOWN,)) if i.unit.settled else EMPTY
     return frozenset(out)
+
+
+def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
+    # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
+    receivers = i.unit.receivers.get(func, EMPTY)
+    if any(isinstance(c, (Func, Cls, Inst)) for c in callees):
+        return set()
+    out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
+    return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
 
 
 def _call_anything(i: Interp, node: ir.Call) -> None:
@@ -131,12 +147,16 @@ def _method_effects(i: Interp, node: ir.Call, func: ir.Attribute, arguments: lis
         for receiver in i.unit.receivers.get(func, EMPTY):
             if isinstance(receiver, Inst):
                 i.a.push(("parts", receiver.cls), {v for v in passed if isinstance(v, (Inst, Func))})
+    if func.attr.startswith("register") or func.attr == "setup_context":
+        for receiver in i.unit.receivers.get(func, EMPTY):
+            if isinstance(receiver, Func):
+                i.a.push(("impls", receiver.fn), {v for v in passed if isinstance(v, (Func, Ext))})
     if func.attr == "__init__":
         for receiver in i.unit.receivers.get(func, EMPTY):
             if isinstance(receiver, SuperOf):
                 i.a.push(("parts", receiver.cls), {v for v in passed if isinstance(v, (Inst, Func))})
     if func.attr in ("backward", "step"):
-        i.record([h for h in i.read("hooks", None) if isinstance(h, Func)], node, "callee")
+        i.record([h for h in i.read("hooks", None) if isinstance(h, (Func, Ext))], node, "callee")
 
 
 def _hook_functions(i: Interp, hooks: Values) -> set[Value]:
@@ -168,7 +188,7 @@ def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | N
     if isinstance(callee, ExtInst):
         return _outside_instance_call(i, callee, arguments, node)
     if isinstance(callee, UnknownValue):
-        return {UNKNOWN} | held(v for a in arguments for v in a.values if not isinstance(v, Ext))
+        return {UNKNOWN} | held(v for a in arguments for v in a.values)
     return {UNKNOWN}
 
 
@@ -226,12 +246,12 @@ def _fields(i: Interp, cls: ClassInfo) -> list[str]:
 
 
 def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument], node: ir.Call | None) -> set[Value]:
-    out: set[Value] = held(v for a in arguments for v in a.values if not isinstance(v, Ext))
+    out: set[Value] = held(v for a in arguments for v in a.values)
     if node is None:
         return out
     modules = callee.name.startswith("torch.nn.") or callee.name.endswith("Module")
     if modules:
-        i.record([h for h in i.read("hooks", None) if isinstance(h, Func)], node, "callee")
+        i.record([h for h in i.read("hooks", None) if isinstance(h, (Func, Ext))], node, "callee")
     others = i.unit.calls.get(node, EMPTY)
     if i.unit.settled and callee.name in ("torch.nn.Module", "torch.nn.modules.module.Module"):
         if not any(isinstance(o, Inst) for o in others):
@@ -256,10 +276,20 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
     if name.startswith(("importlib.", "runpy.")):
         return {lookup.module_value(i.a, c.value) for c in passed if isinstance(c, Const)} | {UNKNOWN}
     if name.startswith("builtins.") and short in _DATA_BUILTINS:
+        if node is not None and short in ("str", "repr", "format", "print"):
+            i.record(lookup.text_methods(i, passed), node, "callee")
         return {TEXT} if short in ("str", "repr", "format") else {NUMBER}
     if name in _NOT_HOLDING or name.startswith("builtins.str."):
         return {OUTSIDE} if not name.startswith("builtins.str.") else {TEXT, UNKNOWN}
+    if node is not None and solvers.is_matrix_power(name):
+        named = [a.values for a in arguments if a.keyword == "n"] or [a.values for a in arguments if a.keyword is None][-1:]
+        i.unit.exponents[node] = EMPTY.union(*named)
+    if node is not None and name.startswith("unittest.mock.patch"):
+        i.unit.patches.append(Issue(node, "monkey-patching: something is replaced at run time"))
     if name == "functools.partial":
+        powers = {v for v in values[0] if isinstance(v, Ext) and solvers.is_matrix_power(v.name)} if values else set()
+        if powers and all(a.values == {POSITIVE} for a in arguments if a.keyword == "n") and any(a.keyword == "n" for a in arguments):
+            passed -= powers
         for callee in values[0] if values else ():
             if isinstance(callee, Func):
                 bind(i, callee.fn, arguments[1:], skip=callee.bound)
@@ -370,7 +400,16 @@ def _dataclass_fields(i: Interp, arguments: list[Argument], node: ir.Call, scope
     return frozenset(Const(name) for cls in owners for name in _fields(i, cls)) or frozenset((UNKNOWN,))
 
 
+def _methodcaller(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
+    names = [v for a in arguments for v in a.values]
+    literal = {Ext(f"?.{v.value.rsplit('.', 1)[-1]}") for v in names if isinstance(v, Const)}
+    if any(not isinstance(v, Const) for a in arguments[:1] for v in a.values):
+        i.issue(node, "a method is called under a computed name", "write the call")
+    return frozenset(literal | held(names)) | {UNKNOWN}
+
+
 _SPECIAL = {
+    "operator.methodcaller": _methodcaller, "operator.attrgetter": _methodcaller,
     "dataclasses.fields": _dataclass_fields,
     "builtins.getattr": _getattr, "builtins.setattr": _setattr, "builtins.super": _super, "builtins.vars": _vars,
     "builtins.globals": lambda i, arguments, node, scope: frozenset((Namespace(Mod(scope.module)),)),

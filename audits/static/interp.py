@@ -12,11 +12,14 @@ from audits.static.lower import lower_expression
 from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
 from audits.static.values import (
     EMPTY,
+    NEGATIVE,
     NOTHING,
     NUMBER,
+    POSITIVE,
     TENSOR,
     TEXT,
     UNKNOWN,
+    WIDE,
     Cls,
     Const,
     Ext,
@@ -32,6 +35,7 @@ from audits.static.values import (
 )
 
 _BUILTINS = frozenset(dir(builtins))
+_OPPOSITE: dict[Value, Value] = {POSITIVE: NEGATIVE, NEGATIVE: POSITIVE}
 _MODULE_NAMES = frozenset({"__file__", "__name__", "__doc__", "__builtins__", "__class__", "__debug__", "__annotations__"})
 _UNINFORMATIVE = frozenset(
     {"typing.Any", "builtins.object", "typing.Callable", "collections.abc.Callable", "typing.Protocol", "typing.Self",
@@ -47,11 +51,14 @@ class Interp:
         self.a = analysis
         self.unit = unit
         self.hot = unit.hot
+        self.members: dict[tuple[object, ...], Values] = {}
+        self.noted: set[Value] = set()
+        self.referred: set[FunctionInfo] = set()
 
     def run(self) -> None:
         """Interpret the unit's body; what it found replaces what an earlier run found."""
         unit = self.unit
-        unit.refs, unit.issues, unit.patches, unit.calls, unit.receivers = [], [], [], {}, {}
+        unit.refs, unit.issues, unit.patches, unit.calls, unit.receivers, unit.exponents = [], [], [], {}, {}, {}
         unit.starved = False
         if unit.fn is None:
             self.block(unit.module.tree.body, unit.module.scope)
@@ -82,6 +89,8 @@ class Interp:
         """Note what an evaluated expression refers to; `use` is value, callee or receiver."""
         for value in values:
             if isinstance(value, Func):
+                if value.fn in self.referred:
+                    continue
                 self._ref(value.fn, node)
                 for impl in self.read("impls", value.fn):
                     if isinstance(impl, Func):
@@ -89,15 +98,23 @@ class Interp:
             elif use == "receiver":
                 continue
             elif isinstance(value, Ext):
-                self.unit.refs.append(Ref(None, value.name, node, call))
+                if self.hot:
+                    self.unit.refs.append(Ref(None, value.name, node, call))
+            elif value in self.noted:
+                continue
             elif isinstance(value, Cls):
+                self.noted.add(value)
                 for fn in lookup.constructors(self, value.cls):
                     self._ref(fn, node)
             elif isinstance(value, Inst) and use == "value":
+                self.noted.add(value)
                 for fn in lookup.implicit_methods(self, value):
                     self._ref(fn, node)
 
     def _ref(self, fn: FunctionInfo, node: ir.Node) -> None:
+        if fn in self.referred:
+            return
+        self.referred.add(fn)
         self.unit.refs.append(Ref(fn, "", node))
         if self.hot:
             self.a.ensure_hot(fn)
@@ -294,7 +311,9 @@ class Interp:
             bases |= self.eval(base, scope, "receiver")
         self.a.add_base(info, bases)
         for keyword in node.keywords:
-            self.eval(keyword.value, scope, "receiver")
+            given = self.eval(keyword.value, scope, "receiver")
+            if keyword.keyword == "metaclass":
+                self.a.push(("meta", info), given)
         values: Values = frozenset((Cls(info),))
         if node.decorators:
             values = self.decorated(node.decorators, values, scope)
@@ -372,10 +391,10 @@ class Interp:
             values = frozenset(self.read(*self.a.name_key(found, node.id, hot=True)))
             if owner not in self.a.hot or owner not in self.a.decorators:
                 values |= self.read(*self.a.name_key(found, node.id, hot=False))
-        if UNKNOWN in values and len(values) > 1 and owner is not None:
+        if len(values) > 1 and (UNKNOWN in values or WIDE in values) and owner is not None:
             for param in owner.node.params:
                 if param.name == node.id and self.a.informative.get(param):
-                    values -= {UNKNOWN}
+                    values -= {UNKNOWN, WIDE}
         if not values and node.id in _MODULE_NAMES | {"__path__", "__all__", "__spec__", "__package__"}:
             return frozenset((TEXT,))
         return self.or_unknown(values)
@@ -409,12 +428,15 @@ class Interp:
         if isinstance(node.value, str):
             usable = len(node.value) < 80 and node.value.replace(".", "").replace("_", "a").isalnum()
             return frozenset((Const(node.value),)) if usable else frozenset((TEXT,))
+        if isinstance(node.value, int) and not isinstance(node.value, bool):
+            return frozenset((POSITIVE,))
         return frozenset((NOTHING,)) if node.value is None else frozenset((NUMBER,))
 
     def _fstring(self, node: ir.FString, scope: Scope, use: str) -> Values:
         texts: list[str] | None = [""]
         for part in node.parts:
             values = self.eval(part, scope)
+            self.record(lookup.text_methods(self, values), node, "callee")
             consts = [v.value for v in values if isinstance(v, Const)]
             if isinstance(part, ir.Constant):
                 consts = [str(part.value)]
@@ -431,6 +453,8 @@ class Interp:
             if texts and len(texts) == len(left) * len(right) <= 64:
                 return frozenset(Const(a.value + b.value) for a, b in texts)
         out = lookup.operator_results(self, left | right)
+        if {POSITIVE, NEGATIVE} & (left | right):
+            left, right = (frozenset(NUMBER if v in _OPPOSITE else v for v in side) for side in (left, right))
         if node.op in ("|", "+", "*"):
             out |= {v for v in left | right if isinstance(v, (Cls, Ext, Func, Inst, Const))}
         if TENSOR in left or TENSOR in right:
@@ -441,7 +465,11 @@ class Interp:
 
     def _unary(self, node: ir.UnaryOp, scope: Scope, use: str) -> Values:
         values = self.eval(node.operand, scope)
-        return frozenset((NUMBER,)) if node.op == "not" else values - callables(values)
+        if node.op == "not":
+            return frozenset((NUMBER,))
+        if node.op == "-":
+            values = frozenset(_OPPOSITE.get(v, v) for v in values)
+        return values - callables(values)
 
     def _boolop(self, node: ir.BoolOp, scope: Scope, use: str) -> Values:
         return EMPTY.union(*(self.eval(v, scope, use) for v in node.values))

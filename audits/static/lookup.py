@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from audits.static import ir
 from audits.static.engine import Analysis, Issue
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
+from audits.static.solvers import is_solver
 from audits.static.values import (
     EMPTY,
     NUMBER,
@@ -35,12 +36,12 @@ from audits.static.values import (
 if TYPE_CHECKING:
     from audits.static.interp import Interp
 
-_CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
+_CONSTRUCTORS = ("__new__", "__init__", "__post_init__", "__del__")
 _NOT_IMPLICIT = frozenset(
     {*_CONSTRUCTORS, "__repr__", "__str__", "__init_subclass__", "__class_getitem__", "__del__", "__getstate__",
      "__setstate__", "__reduce__", "__dir__", "__format__", "__sizeof__"}
 )  # fmt: skip
-_CONTAINER_READS = frozenset({"get", "pop", "values", "items", "keys", "copy", "setdefault", "popleft", "popitem"})
+CONTAINER_READS = frozenset({"get", "pop", "values", "items", "keys", "copy", "setdefault", "popleft", "popitem"})
 _AUTOGRAD = ("forward", "backward", "setup_context", "jvp", "vmap")
 _DATA = re.compile(
     r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
@@ -54,6 +55,15 @@ _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules",
 
 def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
     """What `name` is on an instance of `cls`: from its classes, its instances and, unless exact, its subclasses."""
+    key = (cls, name, exact, after)
+    known = i.members.get(key)
+    if known is None:
+        # Once for each run: whatever grows in between runs the unit again.
+        known = i.members[key] = _members(i, cls, name, exact=exact, after=after)
+    return known
+
+
+def _members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None) -> Values:
     out: set[Value] = set()
     family = [cls] if exact else [cls, *i.a.below(cls)]
     i.read("hierarchy")
@@ -84,20 +94,51 @@ def constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     for base in i.read("bases", cls):
         if isinstance(base, Ext) and base.name.startswith("enum"):
             return []
+    for owner in i.a.mro(i.unit, cls):
+        for meta in i.read("meta", owner):
+            if isinstance(meta, Cls):
+                out += methods(i, meta.cls, "__call__", exact=True)
+        for name in _factories(owner):
+            out += [v.fn for v in i.read(*i.a.name_key(owner.scope, name, hot=False)) if isinstance(v, Func)]
     return out
+
+
+def _factories(cls: ClassInfo) -> list[str]:
+    # The fields whose default a function makes, whenever an instance is made.
+    return [
+        ir.last_name(s.targets[0])
+        for s in cls.node.body
+        if isinstance(s, ir.Assign) and isinstance(s.value, ir.Call)
+        and any(a.keyword in ("default_factory", "factory") for a in s.value.args)
+    ]
+
+
+def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
+    """What runs when instances become text."""
+    found = [fn for v in values if isinstance(v, Inst) for n in ("__str__", "__repr__", "__format__") for fn in methods(i, v.cls, n)]
+    return [Func(fn) for fn in found]
 
 
 def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     """What may run when an instance is handed to something else: its operators, and its call."""
+    i.read("hierarchy")
+    i.read("dunders")
+    key = (value.cls, value.exact)
+    known = i.a.implicit_cache.get(key)
+    if known is None:
+        known = i.a.implicit_cache[key] = _special_methods(i, value)
+    if i.a.outside_bases(i.unit, value.cls):
+        return known + [fn for fn, _ in call_targets(i, value)]
+    return known
+
+
+def _special_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     names: set[str] = set()
     family = [value.cls] if value.exact else [value.cls, *i.a.below(value.cls)]
     for candidate in family:
         for owner in i.a.mro(i.unit, candidate):
             names.update(n for n in owner.scope.names if n.startswith("__") and n.endswith("__"))
-    out = [fn for name in sorted(names - _NOT_IMPLICIT) for fn in methods(i, value.cls, name, exact=value.exact)]
-    if i.a.outside_bases(i.unit, value.cls):
-        out += [fn for fn, _ in call_targets(i, value)]
-    return out
+    return [fn for name in sorted(names - _NOT_IMPLICIT) for fn in methods(i, value.cls, name, exact=value.exact)]
 
 
 def call_targets(i: Interp, value: Inst, seen: tuple[ClassInfo, ...] = ()) -> list[tuple[FunctionInfo, bool]]:
@@ -174,7 +215,10 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
         kept = ("register", "__name__", "__doc__", "__module__", "__qualname__")
         return frozenset((TEXT,)) if name in kept else frozenset((value,)) | i.read("fattr", value.fn, name)
     if isinstance(value, Ext):
-        return frozenset((_outside(i.a, value.name, name),))
+        found = _outside(i.a, value.name, name)
+        # A function has no members to speak of: the receiver is something that holds it.
+        keeps = is_solver(value.name) and not name.startswith("__") and "torch.ops" not in value.name
+        return frozenset((found, value)) if keeps else frozenset((found,))
     if isinstance(value, ExtInst):
         return _outside_instance(i, value, name)
     if isinstance(value, UnknownValue):
@@ -249,7 +293,7 @@ def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
     real = {b for b in outside if not b.startswith(("typing.", "abc.", "enum.", "builtins.object"))}
     if real:
         return frozenset(Ext(f"{b}.{name}") for b in real)
-    if name in _CONTAINER_READS:
+    if name in CONTAINER_READS:
         return frozenset((value,))
     return _by_name(i, name) if i.unit.settled else EMPTY
 
@@ -257,7 +301,14 @@ def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
 def _class_attribute(i: Interp, value: Cls, name: str) -> Values:
     found = members(i, value.cls, name, exact=False)
     if found:
-        return _bind(i, found, bound=False)
+        members_of_enum = any(b.startswith("enum.") for b in i.a.outside_bases(i.unit, value.cls))
+        plain = members_of_enum and any(not isinstance(v, Func) for v in found)
+        return _bind(i, found, bound=False) | (frozenset((Inst(value.cls, exact=True),)) if plain else EMPTY)
+    for owner in i.a.mro(i.unit, value.cls):
+        for meta in i.read("meta", owner):
+            of_meta = members(i, meta.cls, name, exact=True) if isinstance(meta, Cls) else EMPTY
+            if of_meta:
+                return _bind(i, of_meta, bound=True)
     if name == "apply":
         out = [Func(fn, bound=True) for step in _AUTOGRAD for fn in methods(i, value.cls, step)]
         if out:
@@ -346,6 +397,11 @@ def items(i: Interp, base: Values, index: Values, node: ir.Subscript) -> Values:
             callable_type = value.name.endswith(".Callable")
             out |= {value} if callable_type else {v for v in index if not isinstance(v, (Const, ExtInst))}
             out |= {v for v in index if isinstance(v, Const)} if not value.name.endswith("Literal") else set()
+        elif isinstance(value, Const) and isinstance(node.index, ir.Slice) and _cuts_text(node):
+            out |= {TEXT, UNKNOWN}
+        elif isinstance(value, Cls):
+            i.record([Func(g) for g in methods(i, value.cls, "__class_getitem__")], node, "callee")
+            out.add(value)
         elif isinstance(value, Inst):
             getters = methods(i, value.cls, "__getitem__", exact=value.exact)
             i.record([Func(g) for g in getters], node, "callee")
@@ -353,6 +409,11 @@ def items(i: Interp, base: Values, index: Values, node: ir.Subscript) -> Values:
         else:
             out.add(value)
     return i.or_unknown(frozenset(out))
+
+
+def _cuts_text(node: ir.Subscript) -> bool:
+    # A slice of a list of names keeps the names; a slice of a name, or one with a step, does not.
+    return isinstance(node.value, ir.Constant) or (isinstance(node.index, ir.Slice) and node.index.step is not None)
 
 
 def _is_type_constructor(name: str) -> bool:
@@ -421,11 +482,22 @@ def store_named(i: Interp, receiver: Value, name: str, values: Values, node: ir.
         i.a.push(("fattr", receiver.fn, name), values)
     if isinstance(receiver, (Inst, Cls, UnknownValue, ExtInst)):
         i.a.push(("uattr", name), values)
+    if isinstance(receiver, ExtInst) and receiver.name.startswith("torch.nn."):
+        # A module of the library that holds one of the packages' own, or runs a function in place of its own.
+        run = {Func(fn) for v in new_modules(i, values) for fn, _ in call_targets(i, v)}
+        i.a.push(("hooks", None), run | (new if name == "forward" or name.endswith("_hooks") else set()))
+    elif isinstance(receiver, (Inst, SuperOf)) and name.endswith("_hooks"):
+        i.a.push(("hooks", receiver.cls), new)
     own = i.unit.fn is not None and i.unit.fn.cls is not None and isinstance(receiver, Cls)
     own = own and i.unit.fn is not None and isinstance(receiver, Cls) and i.unit.fn.cls is receiver.cls
     if new and not item and isinstance(receiver, (Ext, Mod, Cls)) and not own:
         what = {Ext: "module or class", Mod: "module", Cls: "class"}[type(receiver)]
         i.unit.patches.append(Issue(node, f"monkey-patching: attribute {name!r} of a {what} is replaced at run time"))
+
+
+def new_modules(i: Interp, values: Values) -> list[Inst]:
+    """The instances among `values` that are modules of the packages."""
+    return [v for v in values if isinstance(v, Inst) and _is_module(i, v.cls)]
 
 
 def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.Node) -> None:

@@ -16,6 +16,7 @@ from audits.static.errors import AuditInputError
 
 MAX_NESTING = 250
 MAX_CHAIN = 1_500
+MAX_LINKS = 500
 
 _NEGATED_OPS = {"NotIn": "not in", "IsNot": "is not", "In": "in", "Is": "is"}
 
@@ -28,6 +29,7 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
     """
     text = _decode(source, label)
     _check_nesting(text, label)
+    _check_links(text, label)
     try:
         module = cst.parse_module(text)
         wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
@@ -87,6 +89,26 @@ def _check_chains(text: str, label: str) -> None:
                     raise AuditInputError(f"{label}:{token.start[0]}: more than {MAX_CHAIN} operators in one expression.")
             elif token.type == tokenize.NEWLINE:
                 length = 0
+    except (tokenize.TokenError, IndentationError):
+        return  # the parser reports it
+
+
+def _check_links(text: str, label: str) -> None:
+    # So do attributes of attributes, calls of calls, `and`, `or`, `not` and `elif`.
+    longest = max((line.count(".") + line.count("(") + line.count(" ") for line in text.splitlines()), default=0)
+    if longest < MAX_LINKS and text.count("elif ") < MAX_LINKS:
+        return
+    links = branches = 0
+    try:
+        for token in tokenize.generate_tokens(StringIO(text).readline):
+            if token.string in (".", "(", "and", "or", "not") and token.type in (tokenize.OP, tokenize.NAME):
+                links += 1
+            elif token.type == tokenize.NEWLINE or token.string in (",", "=", ":"):
+                links = 0
+            elif token.string in ("elif", "def", "class") and token.type == tokenize.NAME:
+                branches = branches + 1 if token.string == "elif" else 0
+            if links > MAX_LINKS or branches > MAX_LINKS:
+                raise AuditInputError(f"{label}:{token.start[0]}: more than {MAX_LINKS} links in one chain of code.")
     except (tokenize.TokenError, IndentationError):
         return  # the parser reports it
 

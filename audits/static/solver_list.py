@@ -99,6 +99,7 @@ OTHER = (
     "torch.distributions.MultivariateNormal", "torch.distributions.LowRankMultivariateNormal",
     "torch.distributions.Wishart", "torch.distributions.multivariate_normal.MultivariateNormal",
     "torch.distributions.lowrank_multivariate_normal.LowRankMultivariateNormal",
+    "scipy.stats.multivariate_normal", "torch.lobpcg", "torch.nn.init.orthogonal_", "torch.nn.utils.parametrizations.orthogonal",
 )  # fmt: skip
 _LOOKS = re.compile(r"(solve|inv|lstsq|cholesky|(^|_)(qr|det|eig\w*|lu|ldl\w*|logdet|slogdet)(_|$)|matrix_power)")
 

@@ -8,6 +8,7 @@ from audits.static import ir, solvers
 from audits.static.constants import integer_value
 from audits.static.engine import Ref, Unit
 from audits.static.reach import Reach
+from audits.static.values import NEGATIVE, POSITIVE
 
 
 def violated(reached: Reach) -> bool:
@@ -47,9 +48,20 @@ def negative_power(unit: Unit, node: ir.Node) -> bool:
     """Whether the matrix power referenced at `node` is called with a negative exponent."""
     for call in unit.calls:
         if call.func is node:
-            exponent = exponent_of(call)
-            return exponent is not None and (integer_value(unit, exponent) or 0) < 0
+            return exponent_sign(unit, call) < 0
     return False
+
+
+def exponent_sign(unit: Unit, call: ir.Call) -> int:
+    """The sign of the exponent that a call of a matrix power passes: -1, 1 (or zero), or 0 where it is not known."""
+    exponent = exponent_of(call)
+    number = integer_value(unit, exponent) if exponent is not None else None
+    if number is not None:
+        return -1 if number < 0 else 1
+    values = unit.exponents.get(call, frozenset())
+    if NEGATIVE in values:
+        return -1
+    return 1 if values == {POSITIVE} else 0
 
 
 def exponent_of(call: ir.Call) -> ir.Expr | None:

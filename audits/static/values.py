@@ -81,16 +81,21 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class UnknownValue:
-    """Something that the analysis can't follow."""
+    """Something that the analysis can't follow; `wide` where it was one of too many to keep apart."""
+
+    wide: bool = False
 
 
 Value = Ext | ExtInst | Func | Cls | Inst | SuperOf | Mod | Const | Namespace | UnknownValue
 Values = frozenset[Value]
 
 UNKNOWN = UnknownValue()
+WIDE = UnknownValue(wide=True)
 EMPTY: Values = frozenset()
 NOTHING = ExtInst("builtins.None")
 NUMBER = ExtInst("builtins.number")
+POSITIVE = ExtInst("builtins.number>=0")
+NEGATIVE = ExtInst("builtins.number<0")
 TEXT = ExtInst("builtins.str")
 OUTSIDE = ExtInst("outside()")
 TENSOR = ExtInst("torch.Tensor")
@@ -98,7 +103,30 @@ TENSOR = ExtInst("torch.Tensor")
 
 def held(values: Iterable[Value]) -> set[Value]:
     """The values that a wrapper built from `values` may later call and that could matter then."""
-    return {v for v in values if isinstance(v, (Func, Inst, Cls)) or (isinstance(v, Ext) and solvers.matters(v.name))}
+    return {v for v in values if isinstance(v, (Func, Inst, Cls)) or v == WIDE or (isinstance(v, Ext) and solvers.matters(v.name))}
+
+
+def widened(cell: set[Value], values: Iterable[Value], limit: int) -> set[Value]:
+    """What of `values` a full cell still takes: outside names that matter, and otherwise that it holds more than it tells."""
+    new = [v for v in values if v not in cell]
+    kept: set[Value] = {v for v in new if isinstance(v, (Mod, UnknownValue)) or (isinstance(v, Ext) and solvers.matters(v.name))}
+    others = [v for v in new if v not in kept]
+    room = max(limit - len(cell), 0)
+    if room:
+        others.sort(key=_order)
+    kept.update(others[:room])
+    lost = others[room:]
+    if any(isinstance(v, (Func, Inst, Cls, SuperOf, Namespace)) for v in lost):
+        kept.add(WIDE)
+    elif lost:
+        kept.add(UNKNOWN)
+    return kept - cell
+
+
+def _order(value: Value) -> str:
+    owner = getattr(value, "fn", None) or getattr(value, "cls", None)
+    name = getattr(value, "name", "") or getattr(value, "value", "")
+    return f"{type(value).__name__} {getattr(owner, 'symbol', name)}"
 
 
 def callables(values: Iterable[Value]) -> set[Value]:

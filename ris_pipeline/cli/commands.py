@@ -17,16 +17,15 @@ from rich.table import Table
 
 from ris_pipeline import hpo as search
 from ris_pipeline import report as reporting
-from ris_pipeline.back_projection import with_sample_factor
-from ris_pipeline.bounds import position_std
 from ris_pipeline.config import Config, keys, load_config, merge
-from ris_pipeline.errors import ConfigError, DataError, IncompleteError, nearest_name
+from ris_pipeline.errors import ConfigError, IncompleteError, nearest_name
 from ris_pipeline.evaluation.evaluate import evaluate as run_evaluation
 from ris_pipeline.evaluation.inputs import localization_json, read_input
 from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, with_noise_variance
 from ris_pipeline.evaluation.localize import localize as run_localize
 from ris_pipeline.evaluation.tune import tune as run_tune
 from ris_pipeline.evaluation.tune import write_tuned
+from ris_pipeline.files import check_file, check_folder, write_text
 from ris_pipeline.model import Checkpoint, load_model
 from ris_pipeline.shards import generate as write_shards
 from ris_pipeline.shards import open_split, read_manifest
@@ -41,6 +40,7 @@ console = Console()
 
 def generate(options: argparse.Namespace) -> int:
     """``ris generate``: write shards, all or some."""
+    check_folder(options.out)
     config = configuration(options)
     total = len(plan_shards(config))
     first, last = _shard_range(options.shards, total)
@@ -104,7 +104,7 @@ def hpo(options: argparse.Namespace) -> int:
 
 def tune(options: argparse.Namespace) -> int:
     """``ris tune``: sweep beta and the confidence threshold on validation."""
-    check_folder(options.out.parent)
+    check_file(options.out)
     manifest = read_manifest(options.data)
     checkpoint = load_model(options.weights)
     config = data_configuration(options, manifest, base=checkpoint.config)
@@ -123,7 +123,7 @@ def tune(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """``ris evaluate``: score methods on a split."""
     if options.json is not None:
-        check_folder(options.json.parent)
+        check_file(options.json)
     methods = check_methods(options.method or METHODS)
     manifest = read_manifest(options.data)
     checkpoint = _checkpoint(options.weights, methods)
@@ -138,22 +138,21 @@ def evaluate(options: argparse.Namespace) -> int:
 def localize(options: argparse.Namespace) -> int:
     """``ris localize``: localize the sources of a file of measurements."""
     if options.json is not None:
-        check_folder(options.json.parent)
+        check_file(options.json)
     method = check_methods([options.method or METHODS[0]])[0]
     checkpoint = _checkpoint(options.weights, [method])
     config = configuration(options, base=None if checkpoint is None else checkpoint.config.model_dump(mode="json"))
     model = None if checkpoint is None else checkpoint.network_for(config, str(options.input))
     given = read_input(options.input, config)
-    measurements = with_noise_variance(given.measurements, config)
-    if checkpoint is None or checkpoint.config.data.store_sample:
-        measurements = with_sample_factor(measurements, config)
-    estimates = run_localize(measurements, config, method, model, given.k)
-    sources = estimates.sources
-    std = position_std(measurements, sources, config)
-    document = localization_json(method, estimates.k_confidence, sources.position, sources.power, std, sources.k)
+    parts = []
+    for index in torch.arange(len(given.measurements)).split(config.evaluate.batch_size):
+        measurements = with_noise_variance(given.measurements[index], config)
+        found = run_localize(measurements, config, method, model, None if given.k is None else given.k[index])
+        parts.append(localization_json(method, found, measurements, config))
+    document = parts[0] | {"scenes": [scene for part in parts for scene in part["scenes"]]}
     if options.json is not None:
         write_json(options.json, document)
-    console.print(reporting.localization_table(document))
+    console.print(reporting.localization_table(document, k_given=given.k is not None))
     return 0
 
 
@@ -232,13 +231,6 @@ def evaluate_split(data: Path, manifest: Manifest, config: Config, methods: Sequ
         return run_evaluation(scenes, config, methods, model, done)
 
 
-def check_folder(path: Path) -> None:
-    """Refuse a folder to write to that is a file, or lies below one, before any work is done."""
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            raise DataError(f"expected a folder to write to, got {place}, which is a file")
-
-
 def check_methods(methods: Sequence[str]) -> list[str]:
     """Refuse unknown methods before any work is done."""
     for method in methods:
@@ -288,14 +280,10 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
         DataError: the folder cannot be written to.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from None
+        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     except ValueError:
         raise IncompleteError(f"{path} was not written: a result is not finite") from None
+    write_text(path, text)
 
 
 def _checkpoint(weights: Path | None, methods: Sequence[str]) -> Checkpoint | None:

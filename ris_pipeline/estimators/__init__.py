@@ -16,6 +16,7 @@ from ris_pipeline.estimators.likelihood import (
     MaximumLikelihood,
     Refined,
     estimate_noise_variance,
+    least_squares_powers,
     maximum_likelihood,
     refine,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "estimate_noise_variance",
     "find_peaks",
     "grid_of",
+    "least_squares_powers",
     "maximum_likelihood",
     "mdl",
     "mdl_scores",

@@ -4,7 +4,7 @@ Axes: B scenes, n eigenvalues, N elements, K1 = k_max + 1 hypotheses k = 0..k_ma
 
 MDL and AIC assume T independent snapshots of one covariance of known dimension. That does not hold here: the code changes with
 every snapshot, so the antennas never see one covariance, and the N x N sample covariance has rank L < N, which makes MDL on it
-answer 1 for every scene. They are offered as general functions and as features. The form that is valid here counts on the
+answer 1 for every scene. They are offered as general functions. The form that is valid here counts on the
 residuals of the conditional likelihood, where every snapshot has its own operator: :func:`count_from_residuals`.
 """
 

@@ -89,6 +89,13 @@ def _refine_chunk(measurements: Measurements, sources: Sources, config: Config) 
     return Refined(Sources.from_position(position, power * scale[:, None], sources.k), rss * scale)
 
 
+def least_squares_powers(measurements: Measurements, sources: Sources, config: Config) -> Float[Tensor, "B K"]:
+    """Mean squared least-squares amplitudes of sources at given positions; zero in empty slots."""
+    sensing, scale = _normalised(measurements, config)
+    search = to_search(torch.where(sources.mask[..., None], sources.to(torch.float64).position, 1.0))
+    return source_powers(sensing, search, sources.mask, config) * scale[:, None] * sources.mask
+
+
 def maximum_likelihood(measurements: Measurements, config: Config, k: Int[Tensor, " B"] | None = None) -> MaximumLikelihood:
     """Greedy maximum likelihood: find the next source on the grid, refine it, refine all jointly; for 1, 2, .. sources.
 

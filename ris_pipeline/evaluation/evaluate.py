@@ -24,6 +24,8 @@ from ris_pipeline.model import HybridModel
 from ris_pipeline.shards import Batch, Scenes
 
 Progress = Callable[[str, int], None]
+_UNIDENTIFIED = 1e4
+"""Degrees or metres."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def _score(scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], 
         scores.append(score_scenes(_cpu(estimates.sources), _cpu(batch.sources), config.metrics))
         progress(name, int(index[-1]) + 1)
     joined = SceneScores.cat(scores)
-    ratio = joined.matched_error / truth.crb_std[: len(joined), : joined.matched_error.shape[1]]
+    bound = truth.crb_std[: len(joined), : joined.matched_error.shape[1]]
+    # Where the data do not identify a source its bound is astronomical, and a ratio to it says nothing.
+    ratio = joined.matched_error / torch.where(bound < _UNIDENTIFIED, bound, math.nan)
     return MethodScores(joined, ratio, torch.tensor(counts).double(), torch.tensor(seconds).double())
 
 

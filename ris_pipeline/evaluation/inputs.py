@@ -19,8 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ris_pipeline.bounds import position_std
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError, nearest_name
+from ris_pipeline.estimators import least_squares_powers
+from ris_pipeline.evaluation.localize import Estimates
 from ris_pipeline.simulation import Measurements
 
 _REQUIRED = ("snapshots", "channel", "code_index")
@@ -39,7 +42,8 @@ def read_input(path: Path, config: Config) -> UserInput:
     """Read measurements from ``.npz`` or ``.safetensors``.
 
     The file holds ``snapshots`` [S, L, M], ``channel`` [S, M, N], ``code_index`` [S, L, N] or [L, N] and optionally ``snr_db``,
-    ``noise_variance`` and ``k`` [S]. Other arrays, such as the positions in a shard, are not looked at.
+    ``noise_variance`` and ``k`` [S]. A file that also holds positions is a shard: its ``k`` is the truth and is not used. Other arrays
+    are not looked at.
 
     Raises:
         DataError: the file is missing or unreadable, an array is missing, or has a wrong type, shape or value.
@@ -62,14 +66,25 @@ def read_input(path: Path, config: Config) -> UserInput:
     _finite(channel, "channel", path)
     code_index = _codes(arrays["code_index"], (scenes, length, n), 2**config.codes.bits, path)
     optional = {name: _per_scene(arrays[name], scenes, name, path) for name in _OPTIONAL if name in arrays}
+    _has_power(snapshots, "snapshots", path)
+    _has_power(channel, "channel", path)
     k = _count(optional.pop("k", None), config.scene.k_max, path)
+    if "azimuth_rad" in arrays:
+        k = None
     if "noise_variance" in optional and not bool((optional["noise_variance"] > 0).all()):
         raise DataError(f"{path}: noise_variance must be positive, got {float(optional['noise_variance'].min()):g}")
     return UserInput(Measurements(snapshots, channel, code_index, optional.get("snr_db"), optional.get("noise_variance")), k)
 
 
-def localization_json(method: str, k_confidence: Tensor, position: Tensor, power: Tensor, std: Tensor, k: Tensor) -> dict[str, Any]:
-    """The document that ``ris localize`` writes; angles in degrees, power in dB, standard deviations from the Cramér-Rao bound."""
+def localization_json(method: str, estimates: Estimates, measurements: Measurements, config: Config) -> dict[str, Any]:
+    """The document that ``ris localize`` writes.
+
+    Angles are in degrees. Powers are those of the least-squares amplitudes at the estimate, in dB, whatever the method; standard
+    deviations come from the Cramér-Rao bound at the estimate.
+    """
+    k, k_confidence, position = estimates.sources.k, estimates.k_confidence, estimates.sources.position
+    power = least_squares_powers(measurements, estimates.sources, config)
+    std = position_std(measurements, estimates.sources, config)
     scenes = []
     for scene in range(len(k)):
         sources = []
@@ -124,6 +139,13 @@ def _finite(tensor: Tensor, name: str, path: Path) -> None:
     bad = ~torch.isfinite(tensor).reshape(tensor.shape[0], -1).all(dim=1)
     if bad.any():
         raise DataError(f"{path}: {name} of scene {int(bad.nonzero()[0])} is not finite")
+
+
+def _has_power(tensor: Tensor, name: str, path: Path) -> None:
+    """Refuse scenes whose squares vanish in single precision: there is nothing to find in them."""
+    power = tensor.abs().double().square().mean(dim=(1, 2))
+    if not bool((power > 1e-60).all()):
+        raise DataError(f"{path}: {name} of scene {int((power <= 1e-60).nonzero()[0])} are zero")
 
 
 def _shape(tensor: Tensor, expected: tuple[int, ...], name: str, path: Path) -> None:

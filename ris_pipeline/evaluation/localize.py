@@ -51,8 +51,8 @@ def localize(
     ``hybrid`` also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
 
     Args:
-        measurements: what the receiver knows. A missing noise variance is estimated; a missing sample factor is computed for ``music``,
-            while the network does without, as in training.
+        measurements: what the receiver knows. A missing noise variance is estimated; a missing sample factor is computed for ``music``
+            and for a network that was trained with one.
         config: grids, thresholds and covariance options.
         method: one of :data:`METHODS`.
         model: the network, for ``network`` and ``hybrid``.
@@ -112,13 +112,20 @@ def network_sources(
     return model.sources(prediction, k), probability
 
 
+def network_input(measurements: Measurements, model: HybridModel, config: Config) -> Measurements:
+    """Measurements with a sample factor if, and only if, the network was trained with one: it is not the same network without."""
+    if not model.config.data.store_sample:
+        return replace(measurements, sample_factor=None)
+    return with_sample_factor(measurements, config)
+
+
 def _network(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:
-    return Estimates(*network_sources(model, model(measurements), config, k))
+    return Estimates(*network_sources(model, model(network_input(measurements, model, config)), config, k))
 
 
 def _hybrid(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:
     """The K-head counts where it is confident, the penalised likelihood elsewhere; the likeliest of three fits gives the positions."""
-    prediction = model(measurements)
+    prediction = model(network_input(measurements, model, config))
     probability, best = torch.softmax(prediction.k_logits.float(), dim=1).max(dim=1)
     searched = maximum_likelihood(measurements, config, k)
     if k is None:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ris_pipeline.config import Config, to_toml
-from ris_pipeline.evaluation.localize import network_sources
+from ris_pipeline.evaluation.localize import network_input, network_sources
+from ris_pipeline.files import write_text
 from ris_pipeline.metrics import SceneScores, aggregate, score_scenes, selection_score
 from ris_pipeline.model import Checkpoint, Prediction
 from ris_pipeline.shards import Scenes
@@ -62,10 +63,7 @@ def write_tuned(path: Path, result: TuneResult) -> None:
     """Write the best pair as a partial configuration, atomically."""
     values: dict[str, Any] = {"covariance": {"beta": result.beta}, "estimate": {"k_conf_thresh": result.k_conf_thresh}}
     comment = f"tuned on validation: objective {result.objective:.6f}, was {result.objective_before:.6f}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(to_toml(values, comment), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, to_toml(values, comment))
 
 
 def _score_thresholds(
@@ -76,7 +74,7 @@ def _score_thresholds(
     scores: list[list[SceneScores]] = [[] for _ in gates]
     for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
         batch = scenes.batch(index).to(torch.device(device))
-        prediction: Prediction = model(batch.measurements)
+        prediction: Prediction = model(network_input(batch.measurements, model, config))
         for parts, gate in zip(scores, gates, strict=True):
             estimate, _ = network_sources(model, prediction, gate)
             parts.append(score_scenes(estimate, batch.sources, config.metrics))

@@ -1,4 +1,4 @@
-"""Physical features of a measurement: coarse spectra of a greedy pursuit, its residuals, and the spectrum of the sample factor.
+"""Physical features of a measurement: coarse spectra of a greedy pursuit, its residuals, and the matched filter's spectrum.
 
 Axes: B scenes, L snapshots, M antennas, N elements, G grid cells = A azimuths x E elevations x R ranges, T pursuit rounds. There is no
 linear solve: atoms are orthogonalised one after the other, snapshot by snapshot.
@@ -156,8 +156,14 @@ class PursuitFeatures(nn.Module):
 
 
 def _orthonormal_rows(channel: Complex[Tensor, "B M N"]) -> tuple[Complex[Tensor, "B M N"], Float[Tensor, "B M"]]:
-    """Orthonormal basis of the channel's row space, and the eigenvalues of H H^H; directions that H does not have are zero rows."""
-    values, vectors = torch.linalg.eigh((channel @ channel.mH).to(torch.complex128))
+    """Orthonormal basis of the channel's row space, and the eigenvalues of H H^H; directions that H does not have are zero rows.
+
+    A channel that is not finite, which LAPACK would refuse, gives NaN, so that a training step can mask it.
+    """
+    gram = (channel @ channel.mH).to(torch.complex128)
+    finite = torch.isfinite(gram).all(dim=-1).all(dim=-1)[:, None]
+    values, vectors = torch.linalg.eigh(torch.where(finite[..., None], gram, 0.0))
+    values = torch.where(finite, values, math.nan)
     floor = 1e-6 * values[:, -1:]
     scale = torch.where(values > floor, values.clamp_min(1e-30).rsqrt(), 0.0)
     basis = (vectors * scale[:, None, :]).to(channel.dtype)

@@ -18,8 +18,8 @@ from ris_pipeline.config import Config, build_config
 from ris_pipeline.errors import CheckpointError
 from ris_pipeline.model.network import HybridModel
 
-ARCHITECTURE = "hybrid-1"
-"""Raised whenever weights of one version do not fit the network of another."""
+ARCHITECTURE = "hybrid-2"
+"""Raised whenever weights of one version do not fit the network of another, its features included."""
 BEST_NAME = "best.safetensors"
 
 
@@ -68,11 +68,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        record = json.loads(metadata["record"])
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from None
-    except (KeyError, ValueError):
-        record = None
+    try:
+        record = json.loads(metadata.get("record", "null"))
+    except ValueError:
+        raise CheckpointError(f"{path} is not a checkpoint of this program: it carries no record") from None
     if not isinstance(record, dict):
         raise CheckpointError(f"{path} is not a checkpoint of this program: it carries no record")
     return tensors, record
@@ -130,6 +131,7 @@ def _check_same_physics(checkpoint: Checkpoint, config: Config, where: str) -> N
         *((f"{section}.{key}", getattr(getattr(trained, section), key), value)
           for section in ("array", "codes") for key, value in getattr(wanted, section)),
         ("scene.k_max", trained.scene.k_max, wanted.scene.k_max),
+        ("back_projection.ridge", trained.back_projection.ridge, wanted.back_projection.ridge),
     ]  # fmt: skip
     for key, old, new in pairs:
         if old != new:

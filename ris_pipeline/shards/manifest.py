@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from ris_pipeline.config import Config, PositiveInt, Section, build_config, digest
 from ris_pipeline.errors import DataError
+from ris_pipeline.files import write_text
 
 SCHEMA_VERSION = 1
 GENERATOR_VERSION = 1
@@ -117,6 +118,11 @@ def read_manifest(directory: Path) -> Manifest:
         raise DataError(f"{path} is not a manifest of schema {SCHEMA_VERSION}: {where}: {first['msg']}") from None
     if digest(manifest.config) != manifest.config_sha256:
         raise DataError(f"{path} does not match itself: its configuration does not have the recorded SHA-256")
+    for name in SPLITS:
+        if name not in manifest.splits:
+            raise DataError(f"{path} has no split {name!r}; it has {', '.join(manifest.splits)}")
+    if manifest.to_config().data_part() != manifest.config:
+        raise DataError(f"{path} records a configuration with other keys than this version's; generate the data again")
     for name, split in manifest.splits.items():
         total = sum(entry.scenes for entry in split.files)
         if total != split.scenes:
@@ -144,9 +150,7 @@ def write_manifest(directory: Path, config: Config, sha256: dict[str, str]) -> M
             "splits": splits,
         }
     )
-    temporary = directory / (MANIFEST_NAME + ".tmp")
-    temporary.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(directory / MANIFEST_NAME)
+    write_text(directory / MANIFEST_NAME, json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
     return manifest
 
 

@@ -5,8 +5,10 @@ Axes: S scenes of a shard, B scenes of a batch, K source slots, L snapshots, M a
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +56,12 @@ class Scenes(Protocol):
     def batch(self, index: Int[Tensor, " B"]) -> Batch:
         """The scenes at ``index``, on the split's device."""
         ...
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,16 @@ class MappedScenes:
     def _shards(self) -> list[dict[str, Tensor]]:
         return [_map_tensors(path) for path in self._paths]
 
+    def verify_checksums(self, entries: Sequence[ShardEntry]) -> None:
+        """Read every shard whole and compare its SHA-256 with the manifest's.
+
+        Raises:
+            DataError: a shard is damaged.
+        """
+        for path, entry in zip(self._paths, entries, strict=False):
+            if file_sha256(path) != entry.sha256:
+                raise DataError(f"{path} is damaged: its SHA-256 is not the manifest's")
+
     def batch(self, index: Int[Tensor, " B"]) -> Batch:
         """The scenes at ``index``, on the CPU.
 
@@ -150,22 +168,25 @@ def open_split(
     storage: Literal["memory", "mmap"] = "mmap",
     device: torch.device | str = "cpu",
 ) -> MappedScenes | MemoryScenes:
-    """Open a split, or its first ``count`` scenes.
+    """Open a split, or its first ``count`` scenes. Checksums are verified when the scenes are read whole, into memory.
 
     Raises:
         DataError: the manifest has no such split, a shard is missing, truncated, foreign or damaged, or fewer scenes are there than
             asked for.
     """
-    entry = manifest.splits.get(split)
-    if entry is None:
-        raise DataError(f"the manifest of {directory} has no split {split!r}; it has {', '.join(manifest.splits)}")
+    entry = manifest.splits[split]
     wanted = entry.scenes if count is None else count
     if wanted < 1:
         raise DataError(f"expected to take at least one scene of split {split!r}, got {wanted}")
     if wanted > entry.scenes:
         raise DataError(f"expected at least {wanted} scenes in split {split!r} of {directory}, got {entry.scenes}")
     mapped = MappedScenes(directory, manifest, split, wanted)
-    return mapped if storage == "mmap" else MemoryScenes(mapped.batch(torch.arange(wanted)).to(torch.device(device)))
+    if storage == "mmap":
+        return mapped
+    scenes = mapped.batch(torch.arange(wanted))
+    # Last, because a value that is not finite is named more helpfully than a checksum.
+    mapped.verify_checksums(entry.files)
+    return MemoryScenes(scenes.to(torch.device(device)))
 
 
 def available_scenes(directory: Path, manifest: Manifest, split: Literal["train", "val", "test"]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.config import Config, digest
 from ris_pipeline.errors import DataError
 from ris_pipeline.shards.manifest import GENERATOR_VERSION, MANIFEST_NAME, Manifest, ShardPlan, plan_shards, read_manifest, write_manifest
-from ris_pipeline.shards.read import read_header, shard_metadata
+from ris_pipeline.shards.read import file_sha256, read_header, shard_metadata
 from ris_pipeline.simulation import simulate
 
 logger = logging.getLogger(__name__)
@@ -68,12 +67,6 @@ def shard_tensors(plan: ShardPlan, config: Config, device: torch.device) -> dict
     sizes = [min(_CHUNK_SCENES, plan.scenes - start) for start in range(0, plan.scenes, _CHUNK_SCENES)]
     chunks = [_chunk_tensors(config, size, generator) for size in sizes]
     return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _chunk_tensors(config: Config, count: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -339,3 +339,31 @@ def test_every_draw_is_a_valid_configuration_of_declared_keys(tiny_config):
         for key in keys:
             assert len({str(values[section][key]) for values in drawn}) > 1, f"{section}.{key} is never varied"
             assert key in base[section]
+
+
+def test_a_resumed_study_does_not_repeat_its_draws(planned, tmp_path):
+    planned([[0.9], [0.8]])
+    planned([[0.7], [0.6]], trials=4)
+    draws = [trial.params["train.learning_rate"] for trial in study_in(tmp_path).trials]
+    assert len(set(draws)) == len(draws) == 4
+
+
+def test_an_interrupted_trial_is_run_again(planned, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(hpo, "subset_sizes", lambda *_: (8, 8))
+        patch.setattr(hpo, "suggest", interrupt)
+        planned([[0.5]])
+    assert [trial.state for trial in study_in(tmp_path).trials] == [STATE.FAIL]
+    script, result = planned([[0.5], [0.4]], trials=2)
+    assert (len(script.runs), result.finished, result.objective) == (2, 2, 0.4)
+
+
+def test_a_study_with_other_settings_is_refused(planned, tiny_config, tiny_data, tiny_manifest, tmp_path):
+    planned([[0.9]])
+    longer = tiny_config.replaced(hpo={"trials": 2, "epochs": tiny_config.hpo.epochs + 1})
+    with pytest.raises(DataError, match=r"^study 'ris' was run on other settings; choose another --out"):
+        run_study(longer, tiny_data, tiny_manifest, tmp_path)
+    assert len(study_in(tmp_path).trials) == 1

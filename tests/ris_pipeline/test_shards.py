@@ -609,3 +609,11 @@ def test_a_split_that_is_not_there_is_refused(data):
     edit_manifest(data, lambda raw: raw["splits"].pop("val"))
     with pytest.raises(DataError, match=r"has no split 'val'; it has (train, test|test, train)$"):
         open_split(data, read_manifest(data), "val")
+
+
+def test_a_changed_byte_is_found_when_the_split_is_read_into_memory(data):
+    path = data / "train-00000.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    refused(data, r"train-00000\.safetensors is damaged: its SHA-256 is not the manifest's$", storage="memory")

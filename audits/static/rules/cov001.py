@@ -108,12 +108,58 @@ class _Search:
             return None
         place = Place(node, module, fn)
         for left, right in self.algebra.summands(node):
-            halved = isinstance(node, ir.Call) and ir.last_name(node.func) in ("stack", "where")
+            chosen = isinstance(node, ir.Call) and ir.last_name(node.func) == "where"
+            halved = chosen or (isinstance(node, ir.Call) and ir.last_name(node.func) == "stack")
             halved = halved or (_halved(left) and _halved(right)) or id(node) in self._scaled_nodes(place)
             what = self._sum(place.at(left), place.at(right), module, halved)
+            if chosen and what == "two covariances are blended":
+                continue
             if what is not None:
                 return what
-        return self._normalise(place) or self._lerp(place) or self._diagonal_call(place, module)
+        return self._normalise(place) or self._lerp(place) or self._diagonal_call(place, module) or self._products(place, module)
+
+    def _products(self, place: Place, module: ModuleInfo) -> str | None:
+        expr = place.expr
+        name = ir.last_name(expr.func) if isinstance(expr, ir.Call) else ""
+        if self.algebra.product(place) == "outer":
+            factor = place
+            if isinstance(expr, ir.BinOp):
+                factor = place.at(expr.left)
+            elif isinstance(expr, ir.Call) and name != "einsum":
+                factor = place.at(operands_of(expr)[0])
+            if self.algebra.normalised_factor(factor):
+                return "a factor is scaled so that its covariance has a fixed trace"
+        if isinstance(expr, ir.Call) and name in ("addmm", "baddbmm", "addbmm") and len(operands_of(expr)) >= 3:
+            first = place.at(operands_of(expr)[0])
+            if self.algebra.is_eye(first) and not _noise(first) and not self.context.offline(module):
+                return "a covariance is loaded or shrunk towards the identity"
+        if isinstance(expr, ir.Call) and name == "average" and expr.args and isinstance(expr.args[0].value, ir.Sequence):
+            items = expr.args[0].value.items
+            if len(items) > 1 and all(self.covariance(place.at(i)) for i in items):
+                return "two covariances are blended"
+        if isinstance(expr, ir.Call) and name in ("cat", "concat", "concatenate", "hstack") and expr.args:
+            items = expr.args[0].value.items if isinstance(expr.args[0].value, ir.Sequence) else []
+            weights = [w for i in items for w in self._root_weights(place.at(i))]
+            if any(self._complement(a, b) for a, b in itertools.permutations(weights, 2)):
+                return "two factors are blended"
+        if isinstance(expr, ir.BinOp) and expr.op == "-" and _negates(expr.right) and not self.context.offline(module):
+            if self.algebra.is_eye(place.at(expr.right)) and self.covariance(place.at(expr.left)):
+                return "a covariance is loaded or shrunk towards the identity"
+        return None
+
+    def _root_weights(self, place: Place) -> list[Place]:
+        # `sqrt(w)` of `sqrt(w) * factor`.
+        expr = place.expr
+        if not (isinstance(expr, ir.BinOp) and expr.op == "*"):
+            return [w for s in self.algebra.behind(place) for w in self._root_weights(s)] if isinstance(expr, ir.Name) else []
+        out: list[Place] = []
+        for side in (expr.left, expr.right):
+            inner = _unviewed(place.at(side)).expr
+            if isinstance(inner, ir.Call) and ir.last_name(inner.func) == "sqrt":
+                out.append(place.at(receiver_or_argument(inner)))
+            elif isinstance(inner, ir.BinOp) and inner.op == "**":
+                out.append(place.at(inner.left))
+        return out
 
     def _scaled_nodes(self, place: Place) -> set[int]:
         # The expressions of this body that are multiplied or divided by a literal, directly or under a name.
@@ -146,7 +192,7 @@ class _Search:
             if self.algebra.is_eye(other) and not self.algebra.is_eye(one) and self.covariance(self._scaled(one)[1]):
                 if not self.context.offline(module) and not _noise(other):
                     return "a covariance is loaded or shrunk towards the identity"
-        return self._blend(left, right)
+        return self._blend(left, right, halved)
 
     def _same(self, one: Place, other: Place) -> bool:
         cores = {key(self.algebra.core(p).expr) for p in [other, *self.algebra.behind(self.algebra.core(other))]}
@@ -158,9 +204,11 @@ class _Search:
             return True
         return bool(_words(core.expr) & {"fisher", "fim", "hess", "hessian", "gram", "jac", "kernel", "weight"})
 
-    def _blend(self, left: Place, right: Place) -> str | None:
+    def _blend(self, left: Place, right: Place, halved: bool = False) -> str | None:
         message = "two covariances are blended"
         (a, one), (b, other) = self._scaled(left), self._scaled(right)
+        if halved and self.covariance(left) and self.covariance(right) and key(left.expr) != key(right.expr):
+            return message
         if a is not None and b is not None:
             for (a1, x), (b1, y) in itertools.product([(a, one), (one, a)], [(b, other), (other, b)]):
                 if (self._complement(a1, b1) or self._complement(b1, a1)) and (self.covariance(x) or self.covariance(y)):
@@ -180,6 +228,8 @@ class _Search:
             if len(products) == 1 and len(self.algebra.behind(place)) == 1:
                 return self._scaled(products[0])
         operands: list[ir.Expr] = []
+        if isinstance(expr, ir.BinOp) and expr.op == "@" and isinstance(expr.left, ir.BinOp) and expr.left.op == "*":
+            return place.at(expr.left.left), place
         if isinstance(expr, ir.BinOp) and expr.op == "*":
             operands = [expr.left, expr.right]
         elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("mul", "multiply", "mul_"):
@@ -223,6 +273,11 @@ class _Search:
         if len(operands) < 2:
             return None
         first, second = place.at(operands[0]), place.at(operands[1])
+        if divides and self.algebra.product(first) == "outer":
+            factor = place.at(getattr(first.expr, "left", first.expr))
+            normed = self.algebra.norm_of(second)
+            if normed is not None and self._same(normed, factor):
+                return "a matrix is normalised by a trace"
         pairs = [(first, self.algebra.trace_of(second))] if divides else []
         pairs += [(first, self.algebra.over_trace(second)), (second, self.algebra.over_trace(first))] if times else []
         return next((self._normalised(m, t) for m, t in pairs if t is not None and self._normalised(m, t)), None)
@@ -241,7 +296,16 @@ class _Search:
             owner = self._diagonal_owner(target)
             if owner is not None and self.covariance(owner) and not self.context.offline(module):
                 return "a covariance's diagonal is loaded in place"
+            before = [p for p in self.algebra.behind(target) if p.expr is not node.value]
+            if len(before) == 1 and isinstance(node.target, ir.Name):
+                return self._sum(target, value, module) or self._sum(before[0], value, module)
             return self._sum(target, value, module)
+        if node.op == "-" and _negates(node.value) and not self.context.offline(module):
+            if self.algebra.is_eye(value) and self.covariance(target):
+                return "a covariance is loaded or shrunk towards the identity"
+        normed = self.algebra.norm_of(value) if node.op == "/" else None
+        if normed is not None and self._same(normed, target) and self.covariance(target):
+            return "a covariance is normalised"
         traced = self.algebra.trace_of(value) if node.op == "/" else None
         traced = self.algebra.over_trace(value) if node.op == "*" else traced
         return self._normalised(target, traced) if traced is not None else None
@@ -261,6 +325,10 @@ class _Search:
             return place.at(found)
         if isinstance(expr, ir.Subscript):
             index = expr.index
+            if isinstance(index, ir.Slice) and index.step is not None:
+                flat = operand(expr.value, frozenset({"view", "flatten", "ravel", "reshape"}))
+                if flat is not None or (isinstance(expr.value, ir.Attribute) and expr.value.attr == "flat"):
+                    return place.at(flat if flat is not None else expr.value.value)  # type: ignore[attr-defined]
             if isinstance(index, ir.Sequence):
                 names = [key(i) for i in index.items if isinstance(i, (ir.Name, ir.Call))]
                 if len(names) != len(set(names)):
@@ -359,6 +427,10 @@ def _halved(expr: ir.Expr) -> bool:
     )
 
 
+def _negates(expr: ir.Expr) -> bool:
+    return any(isinstance(n, ir.UnaryOp) and n.op == "-" for n in ir.walk(expr))
+
+
 def _unviewed(place: Place) -> Place:
     expr = place.expr
     while True:
@@ -432,12 +504,25 @@ _INVALID = (
     _case("loaded by fill_diagonal_", "R.fill_diagonal_(1.0)\n    return R"),
     _case("loaded by NumPy", "R[np.diag_indices(4)] += 1e-3\n    return R"),
     _case("shrunk", "return (1 - a) * R + a * torch.trace(R) / 4 * torch.eye(4)", arguments="R, a"),
+    _case("a factor of fixed norm", "f = f / torch.linalg.norm(f)\n    return f @ f.mH", arguments="f"),
+    _case("a factor over its power", "f = f * f.abs().pow(2).sum().rsqrt()\n    return f @ f.mH", arguments="f"),
+    _case("a product over its factor's power", "return (f @ f.mH) / f.abs().square().sum()", arguments="f"),
+    _case("normalised by a scale of views", "g = 4 / R.diagonal(dim1=-2, dim2=-1).sum(-1)\n    return R * g[:, None, None]"),
+    _case("normalised by eigenvalues of eigh", "w, v = torch.linalg.eigh(R)\n    return R / w.sum()"),
+    _case("blended factors", "return torch.cat(((1 - b) ** 0.5 * f, b ** 0.5 * s), dim=-1)", arguments="f, s, b"),
+    _case("averaged", "return (R_pred + R_samp) / 2", arguments="R_pred, R_samp"),
+    _case("averaged in place", "out = R_pred * (1 - b)\n    out += R_samp * b\n    return out", arguments="R_pred, R_samp, b"),
+    _case("a running average", "return 0.9 * cov + 0.1 * x @ x.mH", arguments="cov, x"),
+    _case("loaded by addmm", "return torch.addmm(eps * torch.eye(4), f, f.mH)", arguments="f, eps"),
+    _case("loaded by a stride", "R.view(-1)[::5] += eps\n    return R", arguments="R, eps"),
     Case("a missing builder", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n", "pkg/offline.py": ""}),
 )  # fmt: skip
 _VALID = (
     _case("a product with its own adjoint", "return f @ f.mH", arguments="f"),
     _case("a Gram matrix", "g = f.mH @ f\n    return torch.linalg.eigh(g)", arguments="f"),
     _case("eigh of the built one", "return torch.linalg.eigh(build(f))", arguments="f"),
+    _case("a vector of unit length", "a = a / a.norm(dim=-1)\n    return a @ a.mH", arguments="a"),
+    _case("a projector", "return torch.eye(4) - f @ f.mH", arguments="f"),
     _case("two losses", "return (1 - b) * first_loss + b * second_loss", arguments="first_loss, second_loss, b"),
     _case("an average of parameters", "return decay * old + (1 - decay) * new", arguments="old, new, decay"),
     _case("a learning rate", "return start + (end - start) * t", arguments="start, end, t"),
@@ -455,7 +540,8 @@ _VALID = (
 )  # fmt: skip
 _LIMITS = (
     _case("elementwise with explicit loops", "for i in range(4):\n        R[i][i] = R[i][i] + 1\n    return R"),
-    _case("a factor scaled by its norm", "return f / f.abs().square().sum().sqrt()", arguments="f"),
+    _case("a factor scaled by its norm, its product elsewhere", "return f / f.abs().square().sum().sqrt()", arguments="f"),
+    _case("loaded eigenvalues", "w, v = torch.linalg.eigh(R)\n    return (v * (w + eps)) @ v.mH", arguments="R, eps"),
 )  # fmt: skip
 
 RULE = Rule(

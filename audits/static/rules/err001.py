@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from audits.static import ir
@@ -18,6 +19,7 @@ missing key or file with their own answer, and the `main` of a command may turn 
 alone is no answer to `except Exception`.
 """
 _BROAD = frozenset({"Exception", "BaseException"})
+_TELLING = frozenset({"print", "debug", "info", "warning", "warn", "error", "exception", "critical", "log", "echo"})
 _ANSWERED = frozenset(
     {"ImportError", "ModuleNotFoundError", "StopIteration", "KeyError", "FileNotFoundError", "KeyboardInterrupt",
      "AttributeError", "Empty", "BrokenPipeError", "PackageNotFoundError"}
@@ -27,15 +29,64 @@ _ANSWERED = frozenset(
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each handler that swallows."""
     for module in context.project.configured_modules():
+        answered: set[int] = set()
+        names = _suppressors(module.tree)
         for node in ir.walk(module.tree):
+            answered.update(_answered_later(node))
+            if isinstance(node, ir.Try):
+                for leaving in _leaves(node.finalbody):
+                    yield context.finding("ERR001", module, leaving, "leaving a `finally` drops the exception that is on its way")
+            elif isinstance(node, ir.Function) and node.name in ("__exit__", "__aexit__"):
+                for inner in ir.walk_own(node.body):
+                    if isinstance(inner, ir.Return) and isinstance(inner.value, ir.Constant) and inner.value.value is True:
+                        yield context.finding("ERR001", module, inner, f"{node.name} returns True, which swallows every exception")
             if isinstance(node, ir.Handler):
                 message = _fault(node)
+                if id(node) in answered and message is not None and "swallowed" in message:
+                    continue
                 if message is not None and not _last_frame(node, symbol_at(module, node.line)):
                     yield context.finding("ERR001", module, node, message)
-            elif isinstance(node, ir.Call) and ir.last_name(node.func) == "suppress":
-                names = {ir.last_name(a.value) for a in node.args}
-                if names & _BROAD:
+            elif isinstance(node, ir.Call) and ir.last_name(node.func) in names:
+                given = {ir.last_name(a.value) for a in node.args}
+                if given & _BROAD:
                     yield context.finding("ERR001", module, node, "suppress() swallows every exception")
+                elif given - _ANSWERED:
+                    yield context.finding("ERR001", module, node, f"suppress() swallows {', '.join(sorted(given))}")
+
+
+def _suppressors(tree: ir.Module) -> set[str]:
+    imported = [n for n in ir.walk(tree) if isinstance(n, ir.ImportFrom) and n.module == "contextlib"]
+    return {"suppress"} | {asname for n in imported for name, asname in n.names if name == "suppress" and asname}
+
+
+def _leaves(body: list[ir.Stmt]) -> list[ir.Stmt]:
+    out: list[ir.Stmt] = []
+    for statement in body:
+        if isinstance(statement, ir.Return) or (isinstance(statement, ir.Simple) and statement.kind in ("break", "continue")):
+            out.append(statement)
+        elif isinstance(statement, ir.If):
+            out += _leaves([*statement.body, *statement.orelse])
+        elif isinstance(statement, ir.With):
+            out += _leaves(statement.body)
+        elif isinstance(statement, (ir.For, ir.While)):
+            out += [s for s in _leaves([*statement.body, *statement.orelse]) if isinstance(s, ir.Return)]
+    return out
+
+
+def _answered_later(node: ir.Node) -> set[int]:
+    # `except ...: x = None`, and after it `if x is None: raise`: the stand-in is looked at and refused.
+    out: set[int] = set()
+    body = getattr(node, "body", None)
+    if not isinstance(body, list):
+        return out
+    for statement, following in itertools.pairwise(body):
+        if isinstance(statement, ir.Try) and isinstance(following, ir.If) and following.body and isinstance(following.body[-1], ir.Raise):
+            tested = {n.id for n in ir.walk(following.test) if isinstance(n, ir.Name)}
+            for handler in statement.handlers:
+                assigned = {ir.last_name(t) for s in handler.body if isinstance(s, ir.Assign) for t in s.targets}
+                if assigned and assigned <= tested:
+                    out.add(id(handler))
+    return out
 
 
 def _fault(handler: ir.Handler) -> str | None:
@@ -46,7 +97,10 @@ def _fault(handler: ir.Handler) -> str | None:
         return "every exception is caught here and none is raised again"
     if not names - _ANSWERED:
         return None
-    if all(_idle(s) for s in handler.body):
+    told = handler.name is not None and any(
+        isinstance(n, ir.Name) and isinstance(handler.name, ir.Name) and n.id == handler.name.id for s in handler.body for n in ir.walk(s)
+    )
+    if not told and all(_idle(s) for s in handler.body):
         return f"{', '.join(sorted(names))} is swallowed here"
     return None
 
@@ -81,7 +135,8 @@ def _idle(statement: ir.Stmt) -> bool:
     if isinstance(statement, ir.Simple):
         return True
     if isinstance(statement, ir.ExprStmt):
-        return isinstance(statement.value, ir.Constant)
+        called = statement.value
+        return isinstance(called, ir.Constant) or (isinstance(called, ir.Call) and ir.last_name(called.func) in _TELLING)
     if isinstance(statement, (ir.Assign, ir.Return)):
         return statement.value is None or _stand_in(statement.value)
     return False
@@ -94,7 +149,7 @@ def _stand_in(expr: ir.Expr) -> bool:
         return ir.last_name(expr.func) in ("zeros", "zeros_like", "float", "tensor", "empty", "ones", "new_zeros")
     if isinstance(expr, (ir.Sequence, ir.Dict)):
         return all(_stand_in(c) for c in ir.children(expr) if isinstance(c, ir.Expr))
-    return isinstance(expr, ir.Constant)
+    return isinstance(expr, ir.Constant) or ir.last_name(expr) in ("nan", "NaN", "NAN", "inf")
 
 
 def _case(name: str, handler: str) -> Case:
@@ -118,6 +173,9 @@ RULE = Rule(
         Case("the last frame of a command", {"pkg/__init__.py": "", "pkg/step.py": (
             "import traceback\ndef main(argv):\n    try:\n        return argv.run()\n    except Exception:\n"
             "        traceback.print_exc()\n        return 3\n")}),
+        Case("a stand-in that is refused right after", {"pkg/__init__.py": "", "pkg/step.py": (
+            "def step(x):\n    try:\n        y = x.work()\n    except ValueError:\n        y = None\n"
+            "    if y is None:\n        raise TypeError('bad')\n    return y\n")}),
         _case("a missing key", "    except KeyError:\n        y = 0\n"),
     ),
     invalid=(
@@ -127,6 +185,12 @@ RULE = Rule(
         _case("in a tuple", "    except (ValueError, Exception):\n        y = x.other()\n"),
         _case("a named one ignored", "    except RuntimeError:\n        pass\n"),
         _case("a stand-in value", "    except torch.linalg.LinAlgError:\n        return 0.0\n"),
+        _case("a named one that is only told", "    except RuntimeError:\n        print('failed')\n        y = float('nan')\n"),
+        _case("a finally that returns", "    finally:\n        return 1\n"),
+        Case("suppress under another name", {"pkg/__init__.py": "", "pkg/step.py": (
+            "from contextlib import suppress as quiet\ndef step(x):\n    with quiet(RuntimeError):\n        x.work()\n")}),
+        Case("an exit that returns True", {"pkg/__init__.py": "", "pkg/step.py": (
+            "class Quiet:\n    def __exit__(self, *error):\n        return True\n")}),
         Case("suppress", {"pkg/__init__.py": "", "pkg/step.py": (
             "import contextlib\ndef step(x):\n    with contextlib.suppress(Exception):\n        x.work()\n")}),
     ),

@@ -130,6 +130,16 @@ _INVALID = (
             "class Trainer(Base):\n    def step(self, a):\n        return super().step(a)\n"),
     _method("unknown receiver by name", _T + "class Loss:\n    def covariance_term(self, a):\n        return torch.linalg.inv(a)\n"
             "class Trainer:\n    def step(self, a, parts):\n        return parts.covariance_term(a)\n"),
+    _case("table read by a method", _T + "KINDS = {'a': torch.linalg.inv}\ndef step(a, k):\n    return KINDS.get(k)(a)\n"),
+    _case("context variable", "import contextvars\n" + _T + "V = contextvars.ContextVar('v', default=torch.linalg.inv)\n"
+          "def step(a):\n    return V.get()(a)\n"),
+    _case("metaclass", _T + "class M(type):\n    def __call__(cls, a):\n        return torch.linalg.inv(a)\n"
+          "class K(metaclass=M):\n    pass\ndef step(a):\n    return K(a)\n"),
+    _case("method of an enumeration", "import enum\n" + _T + "class E(enum.Enum):\n    A = 1\n    def run(self, a):\n"
+          "        return torch.linalg.inv(a)\ndef step(a):\n    return E.A.run(a)\n"),
+    _case("methodcaller made before", "import operator\nf = operator.methodcaller('inverse')\ndef step(a):\n    return f(a)\n"),
+    _case("negative power through a helper", _T + "def power(a, n):\n    return torch.linalg.matrix_power(a, n)\n"
+          "def step(a):\n    return power(a, -1)\n"),
     _case("collate function of a loader", _T + "from torch.utils.data import DataLoader\ndef collate(b):\n"
           "    return torch.linalg.inv(b)\nloader = DataLoader([], collate_fn=collate)\ndef step(a):\n"
           "    for b in loader:\n        a = a + b\n    return a\n"),
@@ -144,6 +154,8 @@ _VALID = (
     _case("configuration key", "CONFIG = {'inv': 1, 'solve': 2}\ndef step(a):\n    return a * CONFIG['inv']\n"),
     _case("words in a docstring", "def step(a):\n    'torch.linalg.solve is not used.'\n    return a\n"),
     _case("eigh is no solver", _T + "def step(a):\n    return torch.linalg.eigh(a)\n"),
+    _case("positive power through a helper", _T + "def power(a, n):\n    return torch.linalg.matrix_power(a, n)\n"
+          "def step(a):\n    return power(a, 2)\n"),
     _case("positive power", _T + "def step(a):\n    return torch.linalg.matrix_power(a, 3)\n"),
     _case("solver outside the path", _T + "def step(a):\n    return a + 1\ndef offline(a):\n    return torch.linalg.inv(a)\n"),
     _case("solved once, before", _T + "W = torch.linalg.inv(torch.eye(2))\ndef step(a):\n    return W @ a\n"),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from audits.static import ir, solvers
-from audits.static.constants import integer_value
 from audits.static.engine import Issue, Unit
 from audits.static.externals import DYNAMIC
 from audits.static.findings import Finding
 from audits.static.project import ModuleInfo
 from audits.static.reach import Reach
 from audits.static.rules.base import Case, Context, Rule
-from audits.static.solver_use import exponent_of
+from audits.static.solver_use import exponent_of, exponent_sign
 
 MANUAL = """\
 A proof is worth what it can see. On the hot path this rule reports what reading code can't see through: exec, eval,
@@ -73,9 +72,16 @@ def opaque(context: Context, unit: Unit) -> Iterable[Issue]:
             yield Issue(ref.node, f"{name} is an operator without a description that could be checked")
         elif solvers.is_matrix_power(name):
             call = next((c for c in unit.calls if c.func is ref.node), None)
+            if call is None and _is_named(unit, ref.node):
+                continue  # it is judged where the name is called
             exponent = exponent_of(call) if call is not None else None
-            if exponent is None or (integer_value(unit, exponent) is None and not _is_offset(exponent)):
+            if call is None or exponent is None or (exponent_sign(unit, call) == 0 and not _is_offset(exponent)):
                 yield Issue(ref.node, f"{name.removeprefix('?.')} with an exponent that is not a literal may invert")
+
+
+def _is_named(unit: Unit, node: ir.Node) -> bool:
+    body = unit.fn.node.body if unit.fn is not None else unit.module.tree.body
+    return any(isinstance(n, ir.Assign) and n.value is node and isinstance(n.targets[0], ir.Name) for n in ir.walk_own(body))
 
 
 def _is_offset(exponent: ir.Expr) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir
+from audits.static.algebra import key
 from audits.static.findings import Finding, Step
 from audits.static.flow import Flow, Place
 from audits.static.project import FunctionInfo, ModuleInfo
@@ -21,7 +22,7 @@ and a direction from configuration are findings. From the trial function's retur
 helpers, the rule reports negation, subtraction from a constant, division of a constant, multiplication by a negative
 number and their function spellings. It stops at fields and calls that compute the score: `(1 - k_acc)` is its formula.
 """
-_NEGATIONS = frozenset({"neg", "negative", "neg_", "reciprocal", "rsub"})
+_NEGATIONS = frozenset({"neg", "negative", "neg_", "reciprocal", "rsub", "__neg__", "copysign"})
 _SCORES = frozenset({"objective", "best_objective", "best_score", "best_val", "best_value", "best", "value", "score", "result"})
 
 
@@ -107,8 +108,8 @@ def _keyword(flow: Flow, place: Place, call: ir.Call, name: str) -> Place | None
 def _item(mapping: Place, name: str) -> Place | None:
     expr = mapping.expr
     if isinstance(expr, ir.Dict):
-        for key, value in zip(expr.keys, expr.values, strict=True):
-            if isinstance(key, ir.Constant) and key.value == name:
+        for text, value in zip(expr.keys, expr.values, strict=True):
+            if isinstance(text, ir.Constant) and text.value == name:
                 return mapping.at(value)
     if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict":
         return next((mapping.at(a.value) for a in expr.args if a.keyword == name), None)
@@ -159,11 +160,36 @@ def _flips(flow: Flow, context: Context, root: FunctionInfo) -> Iterator[tuple[P
         if id(place.expr) in seen or len(path) > 30:
             continue
         seen.add(id(place.expr))
+        for changed in _changed_in_place(flow, place):
+            if id(changed.expr) not in seen:
+                seen.add(id(changed.expr))
+                yield changed, path
         operand = _flipped(flow, place)
         if operand is not None and not _constant(flow, operand) and (place.fn is root or _scalar(flow, operand, modules)):
             yield place, path
         for following in _upstream(flow, place, modules, context):
             pending.append((following, path if following.step() == path[-1] else (*path, following.step())))
+
+
+def _changed_in_place(flow: Flow, place: Place) -> Iterator[Place]:
+    # `value *= -1`, or `value -= score` where value was a constant; `result.field = -result.field`.
+    if place.fn is None or not isinstance(place.expr, (ir.Name, ir.Attribute)):
+        return
+    body = list(ir.walk_own(place.fn.node.body))
+    for node in body:
+        if isinstance(node, ir.AugAssign) and key(node.target) == key(place.expr):
+            value = place.at(node.value)
+            if node.op in ("*", "/") and _negative(flow, value):
+                yield value
+            elif node.op == "-" and not _constant(flow, value) and isinstance(place.expr, ir.Name):
+                starts = [n.value for n in body if isinstance(n, ir.Assign) and any(key(t) == key(place.expr) for t in n.targets)]
+                if starts and all(s is not None and _constant(flow, place.at(s)) for s in starts):
+                    yield value
+        elif isinstance(node, ir.Assign) and node.value is not None and isinstance(place.expr, ir.Attribute):
+            if any(key(t) == key(place.expr) for t in node.targets):
+                flipped = _flipped(flow, place.at(node.value))
+                if flipped is not None and not _constant(flow, flipped):
+                    yield place.at(node.value)
 
 
 def _flipped(flow: Flow, place: Place) -> Place | None:
@@ -211,6 +237,10 @@ def _negative(flow: Flow, place: Place) -> bool:
         return _constant(flow, place.at(expr.operand))
     if isinstance(expr, ir.Name):
         return any(_negative(flow, s) for s in flow.sources(place))
+    if isinstance(expr, ir.Subscript):
+        tables = [place.at(expr.value), *flow.sources(place.at(expr.value))]
+        parts = [(t, c) for t in tables if isinstance(t.expr, (ir.Sequence, ir.Dict)) for c in ir.children(t.expr)]
+        return any(isinstance(c, ir.UnaryOp) and _negative(flow, t.at(c)) for t, c in parts)
     return False
 
 
@@ -321,6 +351,10 @@ RULE = Rule(
         _case("negated", "return -trainer.fit()"),
         _case("negated variable", "score = trainer.fit()\n    value = -score\n    return value"),
         _case("subtracted from one", "return 1 - trainer.fit()"),
+        _case("negated in place", "value = trainer.fit()\n    value *= -1\n    return value"),
+        _case("taken from nothing", "value = 0.0\n    value -= trainer.fit()\n    return value"),
+        _case("a sign from a table", "signs = {'up': -1}\n    return signs['up'] * trainer.fit()"),
+        _case("a negated field", "result = trainer.fit()\n    result.objective = -result.objective\n    return result.objective"),
         _case("inverted", "return 1.0 / trainer.fit()"),
         _case("times minus one", "return trainer.fit() * -1"),
         _case("times a negative constant", "sign = -1.0\n    return sign * trainer.fit()"),

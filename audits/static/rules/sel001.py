@@ -27,6 +27,7 @@ _SAVE = re.compile(r"^_?(save|checkpoint|write_checkpoint|store_checkpoint|dump|
 _OTHER_SAVE = re.compile(r"last|latest|resume|epoch_|periodic|final|history|metrics|config|log|figure|plot|json|report", re.I)
 _HELPERS = re.compile(r"improv|better|best|select|stop|checkpoint|track|monitor|early|primary", re.I)
 _RESULT_FIELDS = ("objective", "best_objective", "best_score", "best_val", "best_value", "best", "score", "value")
+_OPERATORS = {"operator.lt": "<", "operator.le": "<=", "operator.gt": ">", "operator.ge": ">="}
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
@@ -84,11 +85,23 @@ class _Selection:
                     yield place, left, right
                 elif _is_best(left.expr) and not _is_best(right.expr):
                     yield place, right, left
+                elif (
+                    isinstance(node.left, ir.BinOp)
+                    and node.left.op == "-"
+                    and _is_zero(node.comparators[0])
+                    and _is_best(node.left.right)
+                ):
+                    yield place, place.at(node.left.left), place.at(node.left.right)
+            elif isinstance(node, ir.Call) and ir.dotted(node.func) in _OPERATORS and len(node.args) == 2:
+                place = Place(node, fn.module, fn)
+                first, second = place.at(node.args[0].value), place.at(node.args[1].value)
+                if _is_best(first.expr) != _is_best(second.expr):
+                    yield (place, first, second) if _is_best(second.expr) else (place, second, first)
 
     def faults(self) -> Iterator[tuple[Place, str]]:
         """Everything that is wrong, where it is wrong."""
         for place, candidate, best in self.sites:
-            if not self._lower_wins(place, best):
+            if not self._lower_wins(place, candidate, best):
                 yield place, "the comparison with the best value lets the higher value win; lower is better"
             if not self._is_primary(candidate):
                 yield place, f"what is compared with the best value does not depend on {self.primary!r}"
@@ -102,10 +115,16 @@ class _Selection:
 
     # -- direction
 
-    def _lower_wins(self, place: Place, best: Place) -> bool:
+    def _lower_wins(self, place: Place, candidate: Place, best: Place) -> bool:
         compare = place.expr
-        assert isinstance(compare, ir.Compare)
-        op = compare.ops[0] if best.expr is compare.comparators[0] else _FLIP[compare.ops[0]]
+        if isinstance(compare, ir.Call):
+            sign = _OPERATORS[ir.dotted(compare.func) or ""]
+            op = sign if best.expr is compare.args[1].value else _FLIP[sign]
+        else:
+            assert isinstance(compare, ir.Compare)
+            op = compare.ops[0] if best.expr is not compare.left else _FLIP[compare.ops[0]]
+        if isinstance(candidate.expr, ir.UnaryOp) and candidate.expr.op == "-":
+            op = _FLIP[op]
         above = self.above.get(id(compare), [])
         negated = sum(isinstance(a, ir.UnaryOp) and a.op == "not" for a in above) % 2 == 1
         tested = next((a for a in reversed(above) if isinstance(a, ir.If) and _within(compare, a.test)), None)
@@ -179,7 +198,9 @@ class _Selection:
         above = self.above.get(id(node), [])
         for ancestor in above:
             if isinstance(ancestor, ir.If) and not _within(node, ancestor.test):
-                if self._linked(Place(ancestor.test, fn.module, fn), 5):
+                if any(_within(node, s) for s in ancestor.orelse) and any(self._stores_best(n) for s in ancestor.body for n in ir.walk(s)):
+                    continue  # the branch for what is no improvement
+                if not self._loosened(ancestor.test, fn) and self._linked(Place(ancestor.test, fn.module, fn), 5):
                     return True
             if isinstance(ancestor, ir.IfExp) and self._linked(Place(ancestor.test, fn.module, fn), 5):
                 return True
@@ -195,6 +216,12 @@ class _Selection:
             and fn not in self.roots
             and all(self._conditional(call, caller, depth - 1) for call, caller in callers)
         )
+
+    def _loosened(self, test: ir.Expr, fn: FunctionInfo) -> bool:
+        # `improved or epoch % 5 == 0` is no condition of an improvement; `first epoch or improved` is.
+        if not isinstance(test, ir.BoolOp) or test.op != "or":
+            return False
+        return any(not self._linked(Place(v, fn.module, fn), 5) and not _starts(v) for v in test.values)
 
     def _after_exit(self, node: ir.Node, fn: FunctionInfo, above: list[ir.Node]) -> bool:
         blocks = [fn.node.body] + [b for a in above for b in (getattr(a, "body", None),) if isinstance(b, list)]
@@ -238,7 +265,7 @@ class _Selection:
                 _initial(node.value)
                 or fn.node.name in ("__init__", "resume", "load", "load_state_dict", "restore", "reset")
                 or not self._in_loop_or_helper(node, fn)
-            ):
+            ) or (isinstance(node.value, ir.IfExp) and self._linked(Place(node.value.test, fn.module, fn), 5)):
                 continue
             elif not self._conditional(node, fn):
                 yield value, "the best value is replaced without a comparison that shows an improvement"
@@ -292,6 +319,22 @@ class _Selection:
 
 def _base(expr: ir.Expr) -> ir.Expr:
     return _base(expr.left) if isinstance(expr, ir.BinOp) and expr.op in ("-", "+", "*") else expr
+
+
+def _is_zero(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Constant) and expr.value == 0 and expr.value is not False
+
+
+def _starts(expr: ir.Expr) -> bool:
+    # Nothing is known yet: `best is None`, `epoch == 0`, `not history`, `isinf(best)`.
+    if isinstance(expr, ir.Compare):
+        other = expr.comparators[0]
+        plain = isinstance(expr.left, (ir.Name, ir.Attribute))
+        first = plain and expr.ops[0] in ("==", "is") and isinstance(other, ir.Constant) and other.value in (0, 1, None)
+        return first or (expr.ops[0] == "==" and "inf" in key(other))
+    if isinstance(expr, ir.UnaryOp):
+        return expr.op == "not"
+    return (isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("isinf", "isnan")) or "first" in ir.last_name(expr).lower()
 
 
 def _is_best(expr: ir.Expr) -> bool:
@@ -377,6 +420,11 @@ RULE = Rule(
     valid=(
         _case("plain", _GOOD),
         _case("the other way round", _GOOD.replace("objective < self.best", "self.best > objective")),
+        _case("a difference", _GOOD.replace("objective < self.best", "objective - self.best < 0")),
+        _case("an operator function", "import operator\n" + _GOOD.replace("objective < self.best", "operator.lt(objective, self.best)")),
+        _case("the first epoch or better", _GOOD.replace("objective < self.best", "epoch == 0 or objective < self.best")),
+        _case("a conditional expression", "better = objective < self.best\nself.best = objective if objective < self.best else self.best\n"
+              "if better:\n    self.save('best.pt')"),
         _case("a negated worse", _GOOD.replace("objective < self.best", "not objective >= self.best")),
         _case("a named condition", "improved = objective < self.best\n" + _GOOD.replace("objective < self.best", "improved")),
         _case("an early continue", "if objective >= self.best:\n    continue\nself.best = objective\nself.save('best.pt')"),
@@ -395,6 +443,10 @@ RULE = Rule(
     ),
     invalid=(
         _case("higher wins", _GOOD.replace("<", ">")),
+        _case("saved in every fifth epoch as well", _GOOD.replace("objective < self.best", "objective < self.best or epoch % 5 == 0")),
+        _case("saved where nothing improved", "if objective < self.best:\n    self.best = objective\nelse:\n    self.save('best.pt')"),
+        _case("a negated candidate", _GOOD.replace("if objective", "if -objective")),
+        _case("higher wins, by a difference", _GOOD.replace("objective < self.best", "objective - self.best > 0")),
         _case("higher wins, the other way round", _GOOD.replace("objective < self.best", "self.best < objective")),
         _case("a negated better", _GOOD.replace("objective < self.best", "not objective < self.best")),
         _case("the loss is compared", _GOOD.replace("objective", "loss")),

@@ -11,9 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ris_pipeline.arrays import Sources
 from ris_pipeline.errors import DataError
+from ris_pipeline.estimators import least_squares_powers
+from ris_pipeline.evaluation import inputs
 from ris_pipeline.evaluation.inputs import localization_json, read_input
-from ris_pipeline.evaluation.localize import with_noise_variance
+from ris_pipeline.evaluation.localize import Estimates, with_noise_variance
 from ris_pipeline.simulation import simulate
 
 
@@ -198,12 +201,16 @@ def test_the_noise_variance_is_estimated_where_nothing_is_stated(tiny_config):
 # What is written.
 
 
-def test_localizations_are_in_degrees_decibels_and_null_for_what_does_not_exist():
+def test_localizations_are_in_degrees_decibels_and_null_for_what_does_not_exist(tiny_config, tiny_batch, monkeypatch):
     position = torch.tensor([[[0.5, -0.25, 2.0], [0.1, 0.2, 3.0]], [[0.3, 0.0, 9.0], [0.0, 0.0, 0.0]]], dtype=torch.float64)
     power = torch.tensor([[0.1, 1.0], [10.0, 0.0]], dtype=torch.float64)
     std = torch.full((2, 2, 3), 0.01, dtype=torch.float64)
     std[1, 0] = torch.tensor([math.nan, math.inf, 0.5])
-    document = localization_json("music", torch.tensor([0.75, math.nan]), position, power, std, torch.tensor([2, 1]))
+    monkeypatch.setattr(inputs, "least_squares_powers", lambda *_: power)
+    monkeypatch.setattr(inputs, "position_std", lambda *_: std)
+    sources = Sources.from_position(position, power, torch.tensor([2, 1]))
+    estimates = Estimates(sources, torch.tensor([0.75, math.nan]))
+    document = localization_json("music", estimates, tiny_batch.measurements[:2], tiny_config)
     assert (document["schema_version"], document["method"]) == (1, "music")
     assert [(scene["k"], scene["k_confidence"], len(scene["sources"])) for scene in document["scenes"]] == [(2, 0.75, 2), (1, None, 1)]
     degree = 180.0 / math.pi
@@ -227,3 +234,26 @@ def test_localizations_are_in_degrees_decibels_and_null_for_what_does_not_exist(
         "elevation_std_deg": None,
         "range_std_m": 0.5,
     }
+
+
+def test_the_true_count_of_a_shard_is_not_used(tiny_config, arrays, tmp_path):
+    """A file with positions is a shard, and its k is a label, not something that a user knows."""
+    assert read_input(npz(tmp_path, arrays), tiny_config).k is not None
+    assert read_input(npz(tmp_path, arrays | {"azimuth_rad": np.zeros((4, 3))}), tiny_config).k is None
+
+
+@pytest.mark.parametrize("name", ["snapshots", "channel"])
+@pytest.mark.parametrize("scale", [0.0, 1e-40])
+def test_a_scene_without_power_is_refused(tiny_config, arrays, tmp_path, name, scale):
+    dark = arrays[name].copy()
+    dark[2] *= scale
+    with pytest.raises(DataError, match=rf"{name} of scene 2 are zero$"):
+        read_input(npz(tmp_path, arrays | {name: dark}), tiny_config)
+
+
+def test_powers_are_those_of_the_amplitudes_at_the_true_positions(tiny_config):
+    """Noise-free snapshots of known amplitudes: the mean squared amplitude of each source, whatever the method called its power."""
+    scenes = simulate(tiny_config.replaced(scene={"snr_min_db": 200.0, "snr_max_db": 200.0}), 6, torch.Generator().manual_seed(4))
+    expected = scenes.sources.power * scenes.symbols.abs().square().mean(dim=1)
+    wrong = dataclasses.replace(scenes.sources, power=torch.rand(expected.shape, dtype=torch.float64))
+    torch.testing.assert_close(least_squares_powers(scenes.measurements, wrong, tiny_config), expected, rtol=1e-6, atol=1e-9)

@@ -179,3 +179,12 @@ def test_hybrid_counts_doubtful_scenes_by_the_likelihood(tiny_config, tiny_batch
     assert not torch.equal(always, never)
     with torch.no_grad():
         assert torch.equal(never, model(tiny_batch.measurements).k_logits.argmax(dim=1) + 1)
+
+
+def test_a_network_that_was_trained_with_samples_gets_one_even_from_shards_without(tiny_run, few_without_sample, few, tiny_config):
+    """The factor that is computed where none is stored is the one that would have been stored."""
+    stored, bare = (scenes[0].batch(torch.arange(8)).measurements for scenes in (few, few_without_sample))
+    assert bare.sample_factor is None
+    with_it, without = (localize(m, tiny_config, "network", tiny_run.trainer.model) for m in (stored, bare))
+    assert torch.equal(with_it.sources.k, without.sources.k)
+    torch.testing.assert_close(with_it.sources.position, without.sources.position, rtol=1e-3, atol=1e-3)
