@@ -26,7 +26,7 @@ from ris_pipeline.evaluation.localize import localize as run_localize
 from ris_pipeline.evaluation.tune import tune as run_tune
 from ris_pipeline.evaluation.tune import write_tuned
 from ris_pipeline.files import check_file, check_folder, write_text
-from ris_pipeline.model import Checkpoint, load_model
+from ris_pipeline.model import Checkpoint, count_parameters, load_model
 from ris_pipeline.shards import generate as write_shards
 from ris_pipeline.shards import open_split, read_manifest
 from ris_pipeline.shards.manifest import Manifest, ShardPlan, plan_shards
@@ -81,6 +81,7 @@ def train(options: argparse.Namespace) -> int:
             record,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
+        console.print(f"{count_parameters(trainer.model)} parameters, {len(train_scenes)} training scenes, device {device}")
         if options.resume:
             trainer.resume()
         result = trainer.fit()

@@ -30,12 +30,6 @@ class Estimates:
     sources: Sources
     k_confidence: Float[Tensor, " B"]
 
-    @classmethod
-    def cat(cls, parts: list[Estimates]) -> Estimates:
-        """Join the estimates of several batches."""
-        columns = (torch.cat([getattr(part.sources, name) for part in parts]) for name in Sources.__dataclass_fields__)
-        return cls(Sources(*columns), torch.cat([part.k_confidence for part in parts]))
-
 
 @torch.no_grad()
 def localize(

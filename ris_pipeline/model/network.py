@@ -105,7 +105,8 @@ class HybridModel(nn.Module):
         """Predict B scenes from snapshots, channel, codes and, where stored, the sample factor; the scale of the data does not matter."""
         measurements = _normalised(measurements)
         features = self.features(measurements)
-        with torch.autocast(features.maps.device.type, torch.bfloat16, enabled=features.maps.is_cuda):
+        # Only training takes the shortcut: scores must not depend on the device.
+        with torch.autocast(features.maps.device.type, torch.bfloat16, enabled=features.maps.is_cuda and self.training):
             hidden = self.trunk(features.maps)
             score_map = self.score_head(hidden).squeeze(1)
             regression = self.position_head(hidden)
