@@ -13,7 +13,9 @@ from ris_pipeline.shards import generate, open_split
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """Name the versions and devices behind a result."""
+    """Name the versions and devices behind a result, but not the host."""
+    for name in ("node", "release"):
+        machine_info.pop(name, None)
     machine_info["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     machine_info["torch_threads"] = torch.get_num_threads()
     machine_info["cuda_device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
