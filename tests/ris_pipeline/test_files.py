@@ -30,7 +30,7 @@ def test_a_folder_below_a_file_is_refused_before_any_work(tmp_path):
 
 
 def test_a_folder_that_nobody_can_write_to_is_refused():
-    with pytest.raises(DataError, match=r"^cannot write to /proc"):
+    with pytest.raises(DataError, match=r"^cannot write to /"):
         check_folder(Path("/proc/none"))
 
 
