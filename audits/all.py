@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from audits.runtime import cli as runtime
 from audits.runtime import path_audit
 from audits.static import cli as static
-from audits.static.errors import AuditInputError
+from audits.static.errors import AuditInputError, Parser
 from audits.static.report import write_atomically
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise AuditInputError(f"{message} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     An audit that finds something does not keep the others from running.
     """
-    parser = _Parser(prog="python -m audits all", description="Run every audit but that of shards.")
+    parser = Parser(prog="python -m audits all", description="Run every audit but that of shards.")
     parser.add_argument("--root", default=".", metavar="DIR", help="source tree of the static audit (default: this folder)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the three reports as one JSON document")
     try:

@@ -6,13 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import FORMATS, Report, show
-from audits.static.errors import AuditIncompleteError, AuditInputError
+from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
 from audits.static.report import write_atomically
 from ris_pipeline.errors import RisError, nearest_name
 
@@ -20,14 +19,9 @@ FINE, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
 PIPE_WIDTH = 150
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise AuditInputError(f"{message} (see {self.prog} --help)")
-
-
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every run-time audit has."""
-    result = _Parser(prog=f"python -m audits{name}", description=description)
+    result = Parser(prog=f"python -m audits{name}", description=description)
     result.add_argument(
         "--format", action="append", default=[], metavar="FMT[=PATH]", help=f"{', '.join(FORMATS)}; repeatable (default: text)"
     )

@@ -6,12 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
 from audits.static.audit import run_audit
-from audits.static.errors import AuditIncompleteError, AuditInputError
+from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
 from audits.static.findings import Report
 from audits.static.report import FORMATS, text, write_atomically
 from audits.static.rules import all_rules
@@ -20,13 +19,8 @@ from audits.static.settings import load_settings, nearest
 CLEAN, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise AuditInputError(f"{message} (see python -m audits static --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m audits static", description="Audit packages without running them.")
+    parser = Parser(prog="python -m audits static", description="Audit packages without running them.")
     parser.add_argument("--root", type=Path, default=Path(), help="the folder with the packages (default: here)")
     parser.add_argument("--config", type=Path, help="the TOML file with [tool.audits] (default: ROOT/pyproject.toml)")
     parser.add_argument("--format", action="append", default=[], metavar="FMT[=PATH]", help=f"{', '.join(FORMATS)}; repeatable")

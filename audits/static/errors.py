@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import NoReturn
+
 
 class AuditInputError(Exception):
     """The user's configuration or source can't be audited; the message is one sentence (exit code 2)."""
@@ -9,3 +12,11 @@ class AuditInputError(Exception):
 
 class AuditIncompleteError(Exception):
     """The audit could not be completed for a reason that is not the user's (exit code 3)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are :class:`AuditInputError`, one sentence each; every audit command uses it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing a usage and exiting."""
+        raise AuditInputError(f"{message} (see {self.prog} --help)")
