@@ -61,5 +61,5 @@ def detection_bound(
     statistic = evidence(atoms, snapshots, known_noise_variance(measurements))
     weakest = torch.where(truth.mask, statistic, torch.inf).amin(dim=1)
     detected = weakest > gamma_tail_quantile(float(snapshots.shape[1]), false_alarm / cells)
-    quiet = torch.where(truth.k < config.scene.k_max, 1.0 - false_alarm, 1.0).double()
+    quiet = 1.0 - false_alarm * (truth.k < config.scene.k_max).double()
     return DetectionBound(detected, detected * quiet)

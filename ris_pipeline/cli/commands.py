@@ -131,6 +131,7 @@ def evaluate(options: argparse.Namespace) -> int:
     config = data_configuration(options, manifest, base=None if checkpoint is None else checkpoint.config)
     document = evaluate_split(options.data, manifest, config, methods, checkpoint)
     console.print(reporting.methods_table(document))
+    console.print(reporting.counting_table(document))
     if options.json is not None:
         write_json(options.json, document)
     return 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ris_pipeline.arrays import Sources
@@ -104,6 +104,7 @@ def evaluate(
         },
         "counting": {name: _count_summary(counts[name], truth.k[: len(counts[name])], config) for name in RULES if name in counts},
         "bins": list(_bins(scored | {"genie_ml": genie}, truth, config)),
+        "by_k": list(_by_k(scored | {"genie_ml": genie}, truth, config)),
         "example": example(scenes, shown, config, {name: scores.found for name, scores in scored.items()}),
     }
 
@@ -247,25 +248,38 @@ def _interval(values: list[float]) -> list[float | None]:
 
 
 def _bins(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Iterator[dict[str, Any]]:
-    """Per SNR bin and K (``None`` stands for all) the figures of each method, and the bounds under ``crb`` and ``detection``."""
+    """Entries of every SNR bin, for all K (``None``) and for each."""
     width, scene = config.evaluate.snr_bin_db, config.scene
     count = max(1, math.ceil((scene.snr_max_db - scene.snr_min_db) / width - 1e-9))
     for number in range(count):
         low = scene.snr_min_db + number * width
         high = min(low + width, scene.snr_max_db)
         inside = (truth.snr_db >= low) & ((truth.snr_db < high) | (number == count - 1))
-        for k in (None, *range(scene.k_min, scene.k_max + 1)):
-            chosen = (inside if k is None else inside & (truth.k == k)).nonzero()[:, 0]
-            if len(chosen) == 0:
-                continue
-            head = {"snr_db": [low, high], "k": k}
-            for name, scores in scored.items():
-                evaluated = chosen[chosen < len(scores.scenes)]
-                if len(evaluated) > 0:
-                    yield head | {"method": name, "scenes": len(evaluated)} | _plain(scores.figures(evaluated))
-            yield head | {"method": "crb", "scenes": len(chosen)} | _bound_figures(truth.crb_std[chosen], config.metrics)
-            ceilings = {"k_acc": truth.detection_searched[chosen], "k_acc_known_positions": truth.detection[chosen]}
-            yield head | {"method": "detection", "scenes": len(chosen)} | {name: float(right.mean()) for name, right in ceilings.items()}
+        yield from _entries({"snr_db": [low, high], "k": None}, inside, scored, truth, config)
+        for k in range(scene.k_min, scene.k_max + 1):
+            yield from _entries({"snr_db": [low, high], "k": k}, inside & (truth.k == k), scored, truth, config)
+
+
+def _by_k(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Iterator[dict[str, Any]]:
+    """Entries of every K, over all SNR."""
+    for k in range(config.scene.k_min, config.scene.k_max + 1):
+        yield from _entries({"k": k}, truth.k == k, scored, truth, config)
+
+
+def _entries(
+    head: dict[str, Any], kept: Bool[Tensor, " B"], scored: dict[str, MethodScores], truth: Truth, config: Config
+) -> Iterator[dict[str, Any]]:
+    """The figures of each method on some scenes, and the bounds in the same units under ``crb`` and ``detection``."""
+    chosen = kept.nonzero()[:, 0]
+    if len(chosen) == 0:
+        return
+    for name, scores in scored.items():
+        evaluated = chosen[chosen < len(scores.scenes)]
+        if len(evaluated) > 0:
+            yield head | {"method": name, "scenes": len(evaluated)} | _plain(scores.figures(evaluated))
+    yield head | {"method": "crb", "scenes": len(chosen)} | _bound_figures(truth.crb_std[chosen], config.metrics)
+    ceilings = {"k_acc": truth.detection_searched[chosen], "k_acc_known_positions": truth.detection[chosen]}
+    yield head | {"method": "detection", "scenes": len(chosen)} | {name: float(right.mean()) for name, right in ceilings.items()}
 
 
 def _bound_figures(std: Float[Tensor, "B K 3"], config: SelectionConfig) -> dict[str, float]:

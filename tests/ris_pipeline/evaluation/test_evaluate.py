@@ -92,7 +92,7 @@ def by_hand(estimate, truth, std):
 
 
 def test_the_document_has_the_schema_of_the_design(tiny_document):
-    assert tiny_document.keys() == {"schema_version", "scenes", "methods", "bounds", "counting", "bins", "example"}
+    assert tiny_document.keys() == {"schema_version", "scenes", "methods", "bounds", "counting", "bins", "by_k", "example"}
     assert (tiny_document["schema_version"], tiny_document["scenes"]) == (1, 40)
     assert tuple(tiny_document["methods"]) == METHODS
     assert tiny_document["bounds"].keys() == {"genie_ml", "detection"}
@@ -208,6 +208,18 @@ def test_bins_cover_every_scene_once_per_method(tiny_document):
         for entry in over_all:
             parts = [e["scenes"] for e in entries if e["k"] is not None and e["snr_db"] == entry["snr_db"]]
             assert sum(parts) == entry["scenes"]
+
+
+def test_figures_by_k_are_those_of_the_scenes_with_that_k(tiny_document, tiny_test, tiny_run):
+    truth = everything(tiny_test).sources.k
+    entries = {(entry["k"], entry["method"]): entry for entry in tiny_document["by_k"]}
+    assert entries.keys() == set(itertools.product((1, 2, 3), (*METHODS, "genie_ml", "crb", "detection")))
+    scenes = MemoryScenes(tiny_test.batch((truth == 2).nonzero()[:, 0]))
+    config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
+    alone = evaluate(scenes, config, ["network"], tiny_run.trainer.model)
+    for name in ("k_acc", "azimuth_rmse_deg", "success_rate", "ospa"):
+        assert entries[2, "network"][name] == pytest.approx(alone["methods"]["network"][name], rel=1e-4), name
+    assert entries[2, "detection"]["k_acc"] == pytest.approx(alone["bounds"]["detection"]["k_acc"])
 
 
 def test_the_ceiling_of_the_count_stands_in_every_bin(tiny_document):
