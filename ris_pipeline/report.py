@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from ris_pipeline.training.checkpoint import LAST_NAME
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 _TERMINAL = {
     "scenes": "\nscenes",
@@ -30,6 +30,7 @@ _TERMINAL = {
     "elevation_rmse_deg": "el\n(deg)",
     "range_rmse_m": "range\n(m)",
     "median_error_over_crb": "error\n/CRB",
+    "ospa": "\nOSPA",
     "scenes_per_second": "scenes\n/s",
 }
 COLUMNS = {
@@ -98,12 +99,16 @@ def methods_table(document: dict[str, Any]) -> Table:
     """The methods with their bounds, for the terminal; K accuracy with its 95 % interval, the other intervals are in the JSON."""
     caption = "az, el, range: clipped RMSE, a missed source counts as the clip\ngenie, detection: bounds"
     table = Table(title=f"{document['scenes']} scenes", caption=caption, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for header in ("method", "K acc\n(95 %)", *_TERMINAL.values()):
+    everyone = [*document["methods"].items(), ("genie", document["bounds"]["genie_ml"])]
+    # The number of scenes is in the title; a column is needed only where methods differ in it.
+    alike = all(figures["scenes"] == document["scenes"] for _, figures in everyone)
+    columns = [column for column in _TERMINAL if not (alike and column == "scenes")]
+    for header in ("method", "K acc\n(95 %)", *(_TERMINAL[column] for column in columns)):
         table.add_column(header, no_wrap=True)
-    for name, figures in [*document["methods"].items(), ("genie", document["bounds"]["genie_ml"])]:
+    for name, figures in everyone:
         low, high = figures["ci95"]["k_acc"]
-        table.add_row(name, f"{figures['k_acc']:.2f} ±{(high - low) / 2:.2f}", *(_short(figures[column]) for column in _TERMINAL))
-    table.add_row("detection", f"{document['bounds']['detection']['k_acc']:.2f}", *("-" for _ in _TERMINAL))
+        table.add_row(name, f"{figures['k_acc']:.2f} ±{(high - low) / 2:.2f}", *(_short(figures[column]) for column in columns))
+    table.add_row("detection", f"{document['bounds']['detection']['k_acc']:.2f}", *("-" for _ in columns))
     return table
 
 
@@ -131,7 +136,7 @@ def localization_table(document: dict[str, Any], most: int = 20, *, k_given: boo
 
 def counting_table(document: dict[str, Any]) -> Table:
     """The counting rules side by side, for the terminal."""
-    caption = "on residuals: one likelihood search, scored with `ml`\nmodel does not hold: textbook forms, shown because they are common"
+    caption = "mdl, aic: on the residuals of ml; *_covariance: textbook\nforms on eigenvalues, whose model does not hold here"
     table = Table(title="source count", caption=caption, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for header in ("rule", "scenes", "K acc (95 %)", "under", "over"):
         table.add_column(header, no_wrap=True)
@@ -178,7 +183,8 @@ def markdown(document: dict[str, Any], figures: list[str]) -> str:
         *_figures_table(everyone, COLUMNS),
         "",
         "Behind each figure stands the half-width of its 95 % bootstrap interval. Errors are root-mean-square over all true sources, "
-        "clipped, a missed source counting as the clip.",
+        "clipped, a missed source counting as the clip. In the figures the bound is clipped alike; it does not know the field of view, in "
+        "which every estimate stays, so that errors below it are no contradiction where it is wide.",
         "",
         f"Count ceiling (matched-subspace detection of the weakest source, false-alarm rate {detection['false_alarm']:g}): K accuracy "
         f"{detection['k_acc']:.3f} when positions are searched, {detection['k_acc_known_positions']:.3f} when they are known.",
@@ -205,6 +211,7 @@ def rmse_figure(document: dict[str, Any]) -> Figure:
     for axis, (key, label) in zip(axes, _CURVES.items(), strict=True):
         _curves(axis, document, key, label)
         axis.set_yscale("log")
+        _plain_ticks(axis)
     _legend_below(figure, axes)
     return figure
 
@@ -245,31 +252,48 @@ def confusion_figure(document: dict[str, Any]) -> Figure:
 
 
 def example_figure(document: dict[str, Any]) -> Figure:
-    """The angle-range map of one scene with its true sources and what each method found."""
+    """The angle-range spectrum of one scene with its true sources and what each method found."""
     shown = document["example"]
-    figure, axis = plt.subplots(figsize=(9.5, 5.6), layout="constrained")
-    columns = [list(column) for column in zip(*shown["gain_db"], strict=True)]
-    mesh = axis.pcolormesh(shown["azimuth_deg"], shown["range_m"], columns, cmap="cividis", shading="gouraud", vmin=-10, vmax=0)
-    figure.colorbar(mesh, label="data explained by one source, best elevation\n(dB relative to the highest)", extend="min")
-    for name, style in _styles(document).items():
-        found = shown["estimates"].get(name, [])
-        points = [(source["azimuth_deg"], source["range_m"]) for source in found] or [(math.nan, math.nan)]
-        look = {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.8, "linestyle": "none"}
-        axis.plot(*zip(*points, strict=True), label=f"{name}, K = {len(found)}", **(style | look))
+    figure, axis = plt.subplots(figsize=(9.5, 6), layout="constrained")
+    columns = [list(column) for column in zip(*shown["spectrum_db"], strict=True)]
+    mesh = axis.pcolormesh(shown["azimuth_deg"], shown["range_m"], columns, cmap="cividis", shading="gouraud", vmin=-8, vmax=0)
+    figure.colorbar(mesh, label="Bartlett spectrum of the sample covariance,\nbest elevation (dB relative to the highest)", extend="min")
     for number, source in enumerate(shown["truth"]):
-        place = (source["azimuth_deg"], source["range_m"])
-        axis.plot(*place, "x", color="white", markersize=11, markeredgewidth=2.5, label=None if number else "truth")
-        text = f"el {source['elevation_deg']:.0f}°"
-        axis.annotate(text, place, xytext=(9, 7), textcoords="offset points", color="white", fontsize=9)
+        _mark_truth(axis, source, None if number else "truth")
+    for number, (name, style) in enumerate(_styles(document).items()):
+        found = shown["estimates"][name]
+        # Sizes differ, so that estimates in one place can all be seen.
+        look = {"markersize": 14 - number, "markerfacecolor": "none", "markeredgewidth": 1.8, "linestyle": "none", "clip_on": False}
+        azimuth_deg, range_m = ([source[key] for source in found] for key in ("azimuth_deg", "range_m"))
+        axis.plot(azimuth_deg, range_m, label=f"{name}, K = {len(found)}", **(style | look))
     axis.set_yscale("log")
-    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if min(shown["range_m"]) <= tick <= max(shown["range_m"])]
-    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.minorticks_off()
+    _plain_ticks(axis)
     title = f"Scene {shown['scene']}: {len(shown['truth'])} sources, SNR {shown['snr_db']:.1f} dB"
     axis.set(title=title, xlabel="azimuth (deg)", ylabel="range (m), log scale")
-    legend = figure.legend(loc="outside lower center", ncols=5, fontsize=9)
-    legend.get_frame().set_facecolor("0.55")
+    figure.legend(loc="outside lower center", ncols=5, fontsize=9, facecolor="0.75")
     return figure
+
+
+def _mark_truth(axis: Any, source: dict[str, float], label: str | None) -> None:
+    """A cross with the elevation beside it, on the side where there is room."""
+    place = (source["azimuth_deg"], source["range_m"])
+    axis.plot(*place, "x", color="white", markersize=16, markeredgewidth=2.5, clip_on=False, label=label)
+    right = place[0] > sum(axis.get_xlim()) / 2
+    text = f"elevation {source['elevation_deg']:.0f}°"
+    look = {
+        "color": "white",
+        "fontsize": 9,
+        "ha": "right" if right else "left",
+        "path_effects": [withStroke(linewidth=2, foreground="black")],
+    }
+    axis.annotate(text, place, xytext=(-11 if right else 11, -13), textcoords="offset points", **look)
+
+
+def _plain_ticks(axis: Any) -> None:
+    """1, 2 and 5 of every decade on a logarithmic ordinate, written out."""
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def training_figure(history: list[dict[str, Any]]) -> Figure:
@@ -332,7 +356,7 @@ def _snr_table(document: dict[str, Any], key: str) -> list[str]:
     values = {(entry["method"], tuple(entry["snr_db"])): entry[key] for entry in bins}
     head = ["| SNR (dB) | " + " | ".join(f"{low:g} to {high:g}" for low, high in edges) + " |", "| --- |" + " --- |" * len(edges)]
     names = dict.fromkeys(entry["method"] for entry in bins)
-    cells = {name: [values.get((name, edge)) for edge in edges] for name in names}
+    cells = {_BOUND_STYLES.get(name, (name,))[0]: [values.get((name, edge)) for edge in edges] for name in names}
     return head + [f"| {name} | " + " | ".join("-" if v is None else f"{v:.3f}" for v in row) + " |" for name, row in cells.items()]
 
 

@@ -1,4 +1,4 @@
-"""One scene to look at: what a source at each azimuth and range would explain, with the truth and the estimates.
+"""One scene to look at: its angle-range spectrum, the truth and the estimates.
 
 Axes: A azimuths, R ranges, E elevations, K source slots.
 """
@@ -10,49 +10,48 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ris_pipeline.arrays import Sources, search_grid
 from ris_pipeline.config import Config
-from ris_pipeline.estimators.sensing import Sensing, squared_modulus
+from ris_pipeline.covariance import FactoredCovariance
+from ris_pipeline.evaluation.localize import sample_covariance
 from ris_pipeline.shards import Scenes
 
-SHAPE = (61, 21, 24)
+SHAPE = (91, 21, 24)
 """Azimuths, elevations and ranges of the map; ranges uniform in 1/r."""
 TYPICAL_K = 3
 
 
-def typical_scene(k: Tensor, snr_db: Tensor) -> int:
-    """The scene with K nearest to 3, and among those with the SNR nearest to the median of all."""
+def typical_scene(k: Int[Tensor, " B"], snr_db: Float[Tensor, " B"]) -> int:
+    """The scene with K nearest to 3, and among those with the SNR nearest to the upper quartile of all, where sources show."""
     far = (k - TYPICAL_K).abs()
-    off = (snr_db - snr_db.median()).abs()
+    off = (snr_db - snr_db.quantile(0.75)).abs()
     return int(torch.where(far == far.min(), off, math.inf).argmin())
 
 
 def example(scenes: Scenes, index: int, config: Config, estimates: Mapping[str, Sources]) -> dict[str, Any]:
-    """The scene at ``index`` as plain values: truth, the estimates by method, and its map.
-
-    The map is the part of the data's energy that one source at a place explains, in dB relative to the best place, at the best of
-    all elevations: sum_l |g_l^H y_l|^2 / |g_l|^2, the single-source likelihood.
-    """
+    """The scene at ``index`` as plain values: truth, the estimates by method, and its map in dB relative to the highest place."""
     batch = scenes.batch(torch.tensor([index]))
-    gain, azimuth_rad, range_m = likelihood_map(Sensing.of(batch.measurements, config), config)
+    spectrum, azimuth_rad, range_m = angle_range_spectrum(sample_covariance(batch.measurements, config), config)
     assert batch.measurements.snr_db is not None
     return {
         "scene": index,
         "snr_db": round(float(batch.measurements.snr_db), 2),
         "azimuth_deg": [round(math.degrees(value), 3) for value in azimuth_rad.tolist()],
         "range_m": [round(value, 4) for value in range_m.tolist()],
-        "gain_db": [[round(value, 1) for value in row] for row in (10.0 * torch.log10(gain / gain.max())).tolist()],
+        "spectrum_db": [[round(value, 1) for value in row] for row in (10.0 * torch.log10(spectrum / spectrum.max())).tolist()],
         "truth": _listed(batch.sources),
         "estimates": {name: _listed(found[index : index + 1]) for name, found in estimates.items()},
     }
 
 
-def likelihood_map(sensing: Sensing, config: Config) -> tuple[Float[Tensor, "A R"], Float[Tensor, " A"], Float[Tensor, " R"]]:
-    """Energy that one source explains at each azimuth and range, the largest over elevations, of the first scene; and the axes."""
-    scene, device = config.scene, sensing.snapshots.device
+def angle_range_spectrum(
+    covariance: FactoredCovariance, config: Config
+) -> tuple[Float[Tensor, "A R"], Float[Tensor, " A"], Float[Tensor, " R"]]:
+    """Bartlett spectrum a^H R a / N of the first scene, the largest over elevations, and the axes: azimuth (rad) and range (m)."""
+    scene, device = config.scene, covariance.factor.device
     limits = (
         (-scene.azimuth_max_rad, scene.azimuth_max_rad),
         (-scene.elevation_max_rad, scene.elevation_max_rad),
@@ -65,10 +64,8 @@ def likelihood_map(sensing: Sensing, config: Config) -> tuple[Float[Tensor, "A R
     # One azimuth at a time bounds the memory.
     for part in torch.split(azimuth_rad, 1):
         steering = search_grid(config.array, part, elevation_rad, inverse_range_per_m)[1].flatten(0, -2)
-        atoms = sensing[:1].sense(steering.T[None])[0]
-        matched = squared_modulus((atoms.conj() * sensing.snapshots[0, :, :, None]).sum(dim=1))
-        explained = (matched / squared_modulus(atoms).sum(dim=1)).sum(dim=0)
-        rows.append(explained.reshape(SHAPE[1:]).amax(dim=0))
+        power = covariance.quadratic(steering.to(covariance.factor.dtype))[0] / covariance.n
+        rows.append(power.reshape(SHAPE[1:]).amax(dim=0))
     return torch.stack(rows), azimuth_rad, 1.0 / inverse_range_per_m
 
 
