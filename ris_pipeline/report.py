@@ -262,15 +262,17 @@ def example_figure(document: dict[str, Any]) -> Figure:
         _mark_truth(axis, source, None if number else "truth")
     for number, (name, style) in enumerate(_styles(document).items()):
         found = shown["estimates"][name]
-        # Sizes differ, so that estimates in one place can all be seen.
+        # Sizes differ, so that estimates in one place can all be seen; a light rim sets them off the dark parts of the map.
         look = {"markersize": 14 - number, "markerfacecolor": "none", "markeredgewidth": 1.8, "linestyle": "none", "clip_on": False}
+        look["path_effects"] = [withStroke(linewidth=3.4, foreground="white")]
         azimuth_deg, range_m = ([source[key] for source in found] for key in ("azimuth_deg", "range_m"))
         axis.plot(azimuth_deg, range_m, label=f"{name}, K = {len(found)}", **(style | look))
     axis.set_yscale("log")
     _plain_ticks(axis)
     title = f"Scene {shown['scene']}: {len(shown['truth'])} sources, SNR {shown['snr_db']:.1f} dB"
-    axis.set(title=title, xlabel="azimuth (deg)", ylabel="range (m), log scale")
-    figure.legend(loc="outside lower center", ncols=5, fontsize=9, facecolor="0.75")
+    axis.set(xlabel="azimuth (deg)", ylabel="range (m), log scale")
+    axis.set_title(title, pad=14)
+    figure.legend(loc="outside lower center", ncols=5, fontsize=9, facecolor="0.75", labelspacing=1.0, borderpad=0.8)
     return figure
 
 
@@ -311,9 +313,14 @@ def training_figure(history: list[dict[str, Any]]) -> Figure:
 
 
 def _styles(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of every method, the same in all figures."""
+    """Colour, marker and line of every method, the same in all figures; later ones are thinner, so that curves in one place show."""
     return {
-        name: {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)], "linestyle": "-"}
+        name: {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "linestyle": "-",
+            "linewidth": max(1.0, 3.0 - 0.25 * number),
+        }
         for number, name in enumerate(document["methods"])
     }
 
