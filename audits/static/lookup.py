@@ -108,7 +108,8 @@ def _factories(cls: ClassInfo) -> list[str]:
     return [
         ir.last_name(s.targets[0])
         for s in cls.node.body
-        if isinstance(s, ir.Assign) and isinstance(s.value, ir.Call)
+        if isinstance(s, ir.Assign)
+        and isinstance(s.value, ir.Call)
         and any(a.keyword in ("default_factory", "factory") for a in s.value.args)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ris_pipeline.estimators.beamformers import bartlett, mvdr
 from ris_pipeline.estimators.counting import (
     aic,
     aic_scores,
@@ -29,6 +30,7 @@ __all__ = [
     "SearchGrid",
     "aic",
     "aic_scores",
+    "bartlett",
     "bartlett_spectrum",
     "count_from_residuals",
     "eigenvalue_count",
@@ -40,6 +42,7 @@ __all__ = [
     "mdl",
     "mdl_scores",
     "music",
+    "mvdr",
     "noise_variance_from_residuals",
     "null_spectrum",
     "refine",

@@ -25,18 +25,16 @@ from torch import Tensor
 from ris_pipeline.arrays import Sources, steering_vector
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance
-from ris_pipeline.errors import DataError
+from ris_pipeline.estimators.beamformers import DISTINCT, check_count
 from ris_pipeline.estimators.derivatives import inside, search_box, search_jacobian, to_position
 from ris_pipeline.estimators.levenberg import Quadratic, minimise
-from ris_pipeline.estimators.sensing import amplitudes, orthonormal_basis, outside, squared_modulus
+from ris_pipeline.estimators.sensing import amplitudes, orthonormal_basis, outside
 from ris_pipeline.estimators.spectrum import SearchGrid, find_peaks, grid_of
 
 CANDIDATES = 2
 """Peaks of the scan that are refined before one of them is chosen."""
 CHUNK_SCENES = 64
 """Scenes that are scanned at a time."""
-DISTINCT = 0.999
-"""Two positions are the same source when their steering vectors correlate more than this."""
 
 
 def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) -> Sources:
@@ -54,10 +52,8 @@ def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) 
     Raises:
         DataError: k lies outside 0..k_max.
     """
-    k_max = config.scene.k_max
-    if bool((k < 0).any()) or bool((k > k_max).any()):
-        raise DataError(f"k must lie in 0..{k_max} (scene.k_max), got {int(k.min())}..{int(k.max())}")
-    subspace = signal_subspace(covariance, k, k_max)
+    check_count(k, config)
+    subspace = signal_subspace(covariance, k, config.scene.k_max)
     grid = grid_of(config, k.device)
     chunks = zip(torch.split(subspace, CHUNK_SCENES), torch.split(k, CHUNK_SCENES), strict=True)
     position = torch.cat([_search(basis, count, grid, config) for basis, count in chunks])
@@ -75,15 +71,7 @@ def signal_subspace(covariance: FactoredCovariance, k: Int[Tensor, " B"], width:
 def null_spectrum(subspace: Complex[Tensor, "B N K"], config: Config) -> Float[Tensor, "B A E R"]:
     r"""f(p) / N = 1 - \|E^H a\|^2 / N on the search grid, in single precision."""
     grid = grid_of(config, subspace.device)
-    single = subspace.to(torch.complex64)
-    return grid.unflatten(grid.scan(lambda a: 1.0 - _energy(single, a) / config.array.n_elements))
-
-
-def _energy(basis: Complex[Tensor, "B N J"], steering: Complex[Tensor, "q N"]) -> Float[Tensor, "B q"]:
-    """|B^H a|^2 for the columns of a basis; one product for all scenes."""
-    batch, n, width = basis.shape
-    products = basis.mH.reshape(batch * width, n) @ steering.T
-    return squared_modulus(products).reshape(batch, width, -1).sum(dim=1)
+    return grid.unflatten(1.0 - grid.energy(subspace)[:, 0] / config.array.n_elements)
 
 
 @dataclass(frozen=True)
@@ -121,13 +109,24 @@ def _search(subspace: Complex[Tensor, "B N K"], k: Int[Tensor, " B"], grid: Sear
     found = subspace.new_zeros(batch, n, width)
     explained = torch.zeros((batch, len(grid.search)), device=k.device)
     for j in range(int(k.max()) if len(k) else 0):
-        remaining = remaining_subspace(subspace, found[..., :j], k - j)
-        search[:, j] = _next_source(remaining, found[..., :j], explained, grid, config)
-        steering = steering_vector(config.array, *to_position(search[:, : j + 1]).unbind(-1)).transpose(1, 2)
-        found[..., : j + 1] = orthonormal_basis(steering)
-        latest = found[..., j : j + 1].to(torch.complex64)
-        explained = explained + grid.scan(lambda a, latest=latest: _energy(latest, a))  # type: ignore[misc]
+        scene = torch.nonzero(k > j)[:, 0]
+        dimension = k[scene] - j
+        remaining = remaining_subspace(subspace[scene], found[scene, :, :j], dimension)
+        search[scene, j] = _next_source(remaining, found[scene, :, :j], dimension, explained[scene], grid, config)
+        steering = steering_vector(config.array, *to_position(search[scene, : j + 1]).unbind(-1)).transpose(1, 2)
+        found[scene, :, : j + 1] = orthonormal_basis(steering)
+        scene = torch.nonzero(k > j + 1)[:, 0]
+        explained[scene] += grid.energy(found[scene, :, j : j + 1])[:, 0]
     return _polish(subspace, search, k, config)
+
+
+def _scan(basis: Complex[Tensor, "B N J"], dimension: Int[Tensor, " B"], grid: SearchGrid) -> Float[Tensor, "B Q"]:
+    """|U^H a|^2 on the grid, where only the first ``dimension`` columns of U are not zero."""
+    energy = torch.empty((len(basis), len(grid.search)), device=basis.device)
+    for width in torch.unique(dimension).tolist():
+        scene = torch.nonzero(dimension == width)[:, 0]
+        energy[scene] = grid.energy(basis[scene, :, :width])[:, 0]
+    return energy
 
 
 def remaining_subspace(
@@ -146,16 +145,16 @@ def remaining_subspace(
 def _next_source(
     remaining: Complex[Tensor, "B N K"],
     found: Complex[Tensor, "B N J"],
+    dimension: Int[Tensor, " B"],
     explained: Float[Tensor, "B Q"],
     grid: SearchGrid,
     config: Config,
 ) -> Float[Tensor, "B 3"]:
     """Highest peak of |U^H a|^2 / |(I - Q Q^H) a|^2 after refining the best cells of the scan."""
     n = config.array.n_elements
-    single = remaining.to(torch.complex64)
     free = (n - explained).clamp_min(1e-3 * n)
     # The small second term decides where nothing of the subspace is left.
-    ratio = grid.scan(lambda a: _energy(single, a)) / free + 1e-5 * free / n
+    ratio = _scan(remaining, dimension, grid) / free + 1e-5 * free / n
     index, _ = find_peaks(grid.unflatten(torch.where(explained < (1.0 - 1e-3) * n, ratio, 0.0)), CANDIDATES)
     batch, count = index.shape
     scene = torch.arange(batch, device=index.device).repeat_interleave(count)

@@ -13,13 +13,15 @@ from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
 from ris_pipeline.errors import ConfigError, nearest_name
-from ris_pipeline.estimators import Refined, eigenvalue_count, estimate_noise_variance, maximum_likelihood, music, refine
+from ris_pipeline.estimators import Refined, bartlett, eigenvalue_count, estimate_noise_variance, maximum_likelihood, music, mvdr, refine
 from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
 from ris_pipeline.simulation import Measurements
 
 NETWORK_METHODS = ("hybrid", "network")
 SEARCH_METHODS = ("hybrid", "ml")
-METHODS = (*NETWORK_METHODS, "music", "ml")
+SPECTRAL_METHODS = ("music", "mvdr", "bartlett")
+"""Methods that read the sample covariance alone."""
+METHODS = (*NETWORK_METHODS, *SPECTRAL_METHODS, "ml")
 """Every method, the default first."""
 
 
@@ -59,10 +61,8 @@ def localize(
     if method in NETWORK_METHODS:
         assert model is not None
         return _network(measurements, config, model, k) if method == "network" else _hybrid(measurements, config, model, k)
-    if method == "music":
-        covariance = sample_covariance(measurements, config)
-        counted = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max) if k is None else k
-        return _without_confidence(music(covariance, counted, config))
+    if method in SPECTRAL_METHODS:
+        return _without_confidence(_spectral(measurements, config, method, k))
     if method == "ml":
         return _without_confidence(maximum_likelihood(measurements, config, k).sources)
     raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}{nearest_name(method, METHODS)}")
@@ -111,6 +111,18 @@ def network_input(measurements: Measurements, model: HybridModel, config: Config
     if not model.config.data.store_sample:
         return replace(measurements, sample_factor=None)
     return with_sample_factor(measurements, config)
+
+
+def _spectral(measurements: Measurements, config: Config, method: str, k: Int[Tensor, " B"] | None) -> Sources:
+    """Peaks of one spectrum of the sample covariance; its eigenvalues count."""
+    covariance = sample_covariance(measurements, config)
+    if k is None:
+        k = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max)
+    if method == "music":
+        return music(covariance, k, config)
+    if method == "mvdr":
+        return mvdr(covariance, k, config)
+    return bartlett(covariance, k, config)
 
 
 def _network(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:
