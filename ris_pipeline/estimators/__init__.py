@@ -22,6 +22,7 @@ from ris_pipeline.estimators.likelihood import (
     refine,
 )
 from ris_pipeline.estimators.music import music, null_spectrum
+from ris_pipeline.estimators.omp import omp
 from ris_pipeline.estimators.spectrum import SearchGrid, bartlett_spectrum, find_peaks, grid_of
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "mvdr",
     "noise_variance_from_residuals",
     "null_spectrum",
+    "omp",
     "refine",
     "steering_jacobian",
 ]

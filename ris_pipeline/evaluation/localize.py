@@ -13,7 +13,17 @@ from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
 from ris_pipeline.errors import ConfigError, nearest_name
-from ris_pipeline.estimators import Refined, bartlett, eigenvalue_count, estimate_noise_variance, maximum_likelihood, music, mvdr, refine
+from ris_pipeline.estimators import (
+    Refined,
+    bartlett,
+    eigenvalue_count,
+    estimate_noise_variance,
+    maximum_likelihood,
+    music,
+    mvdr,
+    omp,
+    refine,
+)
 from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
 from ris_pipeline.simulation import Measurements
 
@@ -21,7 +31,7 @@ NETWORK_METHODS = ("hybrid", "network")
 SEARCH_METHODS = ("hybrid", "ml")
 SPECTRAL_METHODS = ("music", "mvdr", "bartlett")
 """Methods that read the sample covariance alone."""
-METHODS = (*NETWORK_METHODS, *SPECTRAL_METHODS, "ml")
+METHODS = (*NETWORK_METHODS, *SPECTRAL_METHODS, "omp", "ml")
 """Every method, the default first."""
 
 
@@ -63,6 +73,8 @@ def localize(
         return _network(measurements, config, model, k) if method == "network" else _hybrid(measurements, config, model, k)
     if method in SPECTRAL_METHODS:
         return _without_confidence(_spectral(measurements, config, method, k))
+    if method == "omp":
+        return _without_confidence(omp(measurements, config, k))
     if method == "ml":
         return _without_confidence(maximum_likelihood(measurements, config, k).sources)
     raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}{nearest_name(method, METHODS)}")
