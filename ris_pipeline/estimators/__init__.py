@@ -21,6 +21,7 @@ from ris_pipeline.estimators.likelihood import (
     maximum_likelihood,
     refine,
 )
+from ris_pipeline.estimators.modified_music import modified_music
 from ris_pipeline.estimators.music import music, null_spectrum
 from ris_pipeline.estimators.omp import omp
 from ris_pipeline.estimators.spectrum import SearchGrid, bartlett_spectrum, find_peaks, grid_of
@@ -42,6 +43,7 @@ __all__ = [
     "maximum_likelihood",
     "mdl",
     "mdl_scores",
+    "modified_music",
     "music",
     "mvdr",
     "noise_variance_from_residuals",

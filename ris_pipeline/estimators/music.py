@@ -16,7 +16,9 @@ RAP-MUSIC (TRAP-MUSIC) for MEG and EEG source localization", NeuroImage 167, 201
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -57,7 +59,7 @@ def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) 
     grid = grid_of(config, k.device)
     chunks = zip(torch.split(subspace, CHUNK_SCENES), torch.split(k, CHUNK_SCENES), strict=True)
     position = torch.cat([_search(basis, count, grid, config) for basis, count in chunks])
-    return Sources.from_position(position, _powers(covariance, position, k, config), k)
+    return Sources.from_position(position, fitted_powers(covariance, steering_vector(config.array, *position.unbind(-1)), k), k)
 
 
 def signal_subspace(covariance: FactoredCovariance, k: Int[Tensor, " B"], width: int) -> Complex[Tensor, "B N K"]:
@@ -84,14 +86,15 @@ class NullProblem:
 
     signal: Complex[Tensor, "S N W"]
     found: Complex[Tensor, "S N J"]
-    config: Config
+    columns: Callable[[Float[Tensor, "S P"]], Complex[Tensor, "S N P1"]]
+    """Steering vectors and their derivatives by the P parameters, as columns [a, da]."""
 
     def __getitem__(self, index: Tensor) -> NullProblem:
-        return NullProblem(self.signal[index], self.found[index], self.config)
+        return NullProblem(self.signal[index], self.found[index], self.columns)
 
-    def quadratic(self, x: Float[Tensor, "S 3"]) -> Quadratic:
+    def quadratic(self, x: Float[Tensor, "S P"]) -> Quadratic:
         """Value, descent direction and Gauss-Newton matrix."""
-        columns = search_jacobian(self.config.array, x)
+        columns = self.columns(x)
         kept, rest = outside(self.signal, columns), outside(self.found, columns)
         size = torch.linalg.vector_norm(rest[..., 0], dim=-1).clamp_min(1e-9)[:, None]
         growth = (rest[..., :1].conj() * rest[..., 1:]).real.sum(dim=1) / size**2
@@ -158,7 +161,7 @@ def _next_source(
     index, _ = find_peaks(grid.unflatten(torch.where(explained < (1.0 - 1e-3) * n, ratio, 0.0)), CANDIDATES)
     batch, count = index.shape
     scene = torch.arange(batch, device=index.device).repeat_interleave(count)
-    problem = NullProblem(torch.cat((found, remaining), dim=-1)[scene], found[scene], config)
+    problem = NullProblem(torch.cat((found, remaining), dim=-1)[scene], found[scene], partial(search_jacobian, config.array))
     x, value = minimise(problem, grid.search[index.flatten()], *search_box(config.scene, index.device), config.estimate.refine_steps)
     best = value.reshape(batch, count).argmin(dim=1)
     return x.reshape(batch, count, 3)[torch.arange(batch, device=index.device), best]
@@ -172,7 +175,8 @@ def _polish(
     lower, upper = search_box(config.scene, search.device)
     scene = torch.arange(batch, device=search.device).repeat_interleave(width)
     occupied = torch.nonzero((torch.arange(width, device=k.device) < k[:, None]).flatten())[:, 0]
-    problem = NullProblem(subspace[scene[occupied]], subspace.new_zeros(len(occupied), subspace.shape[1], 0), config)
+    nothing = subspace.new_zeros(len(occupied), subspace.shape[1], 0)
+    problem = NullProblem(subspace[scene[occupied]], nothing, partial(search_jacobian, config.array))
     polished = search.flatten(0, 1).clone()
     polished[occupied], _ = minimise(problem, polished[occupied], lower, upper, config.estimate.refine_steps)
     refined = polished.reshape(batch, width, 3)
@@ -183,11 +187,11 @@ def _polish(
     return inside(to_position(refined), config.scene)
 
 
-def _powers(covariance: FactoredCovariance, position: Float[Tensor, "B K 3"], k: Int[Tensor, " B"], config: Config) -> Float[Tensor, "B K"]:
+def fitted_powers(covariance: FactoredCovariance, steering: Complex[Tensor, "B K N"], k: Int[Tensor, " B"]) -> Float[Tensor, "B K"]:
     """Squared row norms of A^+ F: the powers of uncorrelated sources that the low-rank part holds."""
-    mask = torch.arange(position.shape[1], device=k.device) < k[:, None]
-    steering = (steering_vector(config.array, *position.unbind(-1)) * mask[..., None]).transpose(1, 2)[:, None]
+    mask = torch.arange(steering.shape[1], device=k.device) < k[:, None]
+    matrix = (steering * mask[..., None]).transpose(1, 2)[:, None]
     columns = covariance.factor.to(torch.complex128).transpose(1, 2)
-    shared = steering.expand(-1, columns.shape[1], -1, -1)
-    basis = orthonormal_basis(steering).expand_as(shared)
+    shared = matrix.expand(-1, columns.shape[1], -1, -1)
+    basis = orthonormal_basis(matrix).expand_as(shared)
     return amplitudes(basis, shared, columns).abs().square().sum(dim=1)

@@ -19,6 +19,7 @@ from ris_pipeline.estimators import (
     eigenvalue_count,
     estimate_noise_variance,
     maximum_likelihood,
+    modified_music,
     music,
     mvdr,
     omp,
@@ -29,7 +30,7 @@ from ris_pipeline.simulation import Measurements
 
 NETWORK_METHODS = ("hybrid", "network")
 SEARCH_METHODS = ("hybrid", "ml")
-SPECTRAL_METHODS = ("music", "mvdr", "bartlett")
+SPECTRAL_METHODS = ("music", "modified-music", "mvdr", "bartlett")
 """Methods that read the sample covariance alone."""
 METHODS = (*NETWORK_METHODS, *SPECTRAL_METHODS, "omp", "ml")
 """Every method, the default first."""
@@ -132,6 +133,8 @@ def _spectral(measurements: Measurements, config: Config, method: str, k: Int[Te
         k = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max)
     if method == "music":
         return music(covariance, k, config)
+    if method == "modified-music":
+        return modified_music(covariance, k, config)
     if method == "mvdr":
         return mvdr(covariance, k, config)
     return bartlett(covariance, k, config)
