@@ -22,7 +22,7 @@ from ris_pipeline.estimators.likelihood import (
     refine,
 )
 from ris_pipeline.estimators.modified_music import modified_music
-from ris_pipeline.estimators.music import music, null_spectrum
+from ris_pipeline.estimators.music import music, music_angles_first, null_spectrum
 from ris_pipeline.estimators.omp import omp
 from ris_pipeline.estimators.spectrum import SearchGrid, bartlett_spectrum, find_peaks, grid_of
 
@@ -45,6 +45,7 @@ __all__ = [
     "mdl_scores",
     "modified_music",
     "music",
+    "music_angles_first",
     "mvdr",
     "noise_variance_from_residuals",
     "null_spectrum",

