@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +36,10 @@ SPECTRAL_METHODS = ("music", "modified-music", "mvdr", "bartlett")
 """Methods that read the sample covariance alone."""
 METHODS = (*NETWORK_METHODS, *SPECTRAL_METHODS, "omp", "ml")
 """Every method, the default first."""
+SUBSPACE_METHODS = ("network", "music", "modified-music", "mvdr", "bartlett")
+"""Methods whose positions rest on sources that are not coherent."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ def localize(
 ) -> Estimates:
     """Count and localize the sources of B scenes.
 
-    ``network`` takes the network's own outputs. ``music`` reads the sample covariance. ``ml`` searches the likelihood without a network.
-    ``hybrid`` also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
+    ``network`` takes the network's own outputs. The spectral methods read the sample covariance; their powers are those of the
+    back-projected field, about M/N of the power on the surface. ``omp`` and ``ml`` read the snapshots and need no network. ``hybrid``
+    also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
 
     Args:
         measurements: what the receiver knows. A missing noise variance is estimated; a missing sample factor is computed for ``music``
@@ -79,6 +86,19 @@ def localize(
     if method == "ml":
         return _without_confidence(maximum_likelihood(measurements, config, k).sources)
     raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}{nearest_name(method, METHODS)}")
+
+
+def warn_of_coherent_sources(config: Config, methods: Iterable[str]) -> None:
+    """Log one sentence where ``scene.symbols = "static"`` makes all sources coherent and a method rests on the opposite.
+
+    The measurements do not say it: the configuration does.
+    """
+    affected = [method for method in methods if method in SUBSPACE_METHODS]
+    if config.scene.symbols == "static" and affected:
+        _LOGGER.warning(
+            "scene.symbols = static makes the sources coherent, which %s cannot resolve reliably; expected one of hybrid, ml, omp",
+            ", ".join(affected),
+        )
 
 
 def with_noise_variance(measurements: Measurements, config: Config) -> Measurements:
@@ -127,10 +147,18 @@ def network_input(measurements: Measurements, model: HybridModel, config: Config
 
 
 def _spectral(measurements: Measurements, config: Config, method: str, k: Int[Tensor, " B"] | None) -> Sources:
-    """Peaks of one spectrum of the sample covariance; its eigenvalues count."""
+    """Peaks of one spectrum of the sample covariance, powers on its unscaled level; its eigenvalues count."""
+    measurements = with_sample_factor(measurements, config)
     covariance = sample_covariance(measurements, config)
     if k is None:
         k = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max)
+    sources = _peaks(covariance, k, config, method)
+    assert measurements.sample_factor is not None
+    level = FactoredCovariance.from_factor(measurements.sample_factor).trace() / config.array.n_elements
+    return replace(sources, power=sources.power * level[:, None])
+
+
+def _peaks(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config, method: str) -> Sources:
     if method == "music":
         return music(covariance, k, config)
     if method == "modified-music":
