@@ -35,7 +35,7 @@ from ris_pipeline.covariance import FactoredCovariance
 from ris_pipeline.errors import DataError
 from ris_pipeline.estimators.derivatives import inside, search_box, search_jacobian, to_position
 from ris_pipeline.estimators.levenberg import Quadratic, minimise
-from ris_pipeline.estimators.spectrum import find_peaks, grid_of
+from ris_pipeline.estimators.spectrum import SearchGrid, find_peaks, grid_of
 
 CANDIDATES_PER_SOURCE = 2
 """Peaks of the scan that are refined for every source slot."""
@@ -185,6 +185,11 @@ def _positive(hessian: Float[Tensor, "S P P"], size: Float[Tensor, "S P"]) -> Fl
 def form_peaks(form: QuadraticForm, config: Config) -> Float[Tensor, "B K 3"]:
     """Positions of the k_max highest distinct peaks of a^H W a, highest first; fewer peaks are followed by other grid points."""
     grid = grid_of(config, form.basis.device)
+    chunks = torch.arange(len(form.basis), device=form.basis.device).split(grid.scenes_at_a_time)
+    return torch.cat([_peaks(form[chunk], grid, config) for chunk in chunks])
+
+
+def _peaks(form: QuadraticForm, grid: SearchGrid, config: Config) -> Float[Tensor, "B K 3"]:
     index, _ = find_peaks(grid.unflatten(grid.energy(form.weighted())[:, 0]), CANDIDATES_PER_SOURCE * config.scene.k_max)
     batch, count = index.shape
     scene = torch.arange(batch, device=index.device).repeat_interleave(count)

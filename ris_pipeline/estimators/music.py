@@ -36,8 +36,6 @@ from ris_pipeline.estimators.spectrum import SearchGrid, find_peaks, grid_of
 
 CANDIDATES = 2
 """Peaks of the scan that are refined before one of them is chosen."""
-CHUNK_SCENES = 64
-"""Scenes that are scanned at a time."""
 
 
 def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) -> Sources:
@@ -58,7 +56,7 @@ def music(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config) 
     check_count(k, config)
     subspace = signal_subspace(covariance, k, config.scene.k_max)
     grid = grid_of(config, k.device)
-    chunks = zip(torch.split(subspace, CHUNK_SCENES), torch.split(k, CHUNK_SCENES), strict=True)
+    chunks = zip(subspace.split(grid.scenes_at_a_time), k.split(grid.scenes_at_a_time), strict=True)
     position = torch.cat([_search(basis, count, grid, config) for basis, count in chunks])
     return Sources.from_position(position, fitted_powers(covariance, steering_vector(config.array, *position.unbind(-1)), k), k)
 

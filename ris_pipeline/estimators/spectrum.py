@@ -34,6 +34,13 @@ CHUNK_PRODUCTS = 1 << 17
 """Products of one block that a scan holds at a time; with ``CHUNK_POINTS`` it bounds the memory beside the map itself."""
 CACHE_BYTES = 1 << 26
 """Steering vectors of a scan are kept for the next one where they take no more than this, and built anew part by part elsewhere."""
+MAP_BYTES = 1 << 25
+"""Memory that one map of all scenes of a chunk may take; one scene's map, of 4 bytes a point, is the least."""
+MOST_SCENES = 64
+"""Most scenes of a chunk."""
+
+Part = tuple[slice, slice]
+"""Azimuths and elevations of a part of the quadrant."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class SearchGrid:
     def shape(self) -> tuple[int, int, int]:
         """Number of azimuths, elevations and inverse ranges."""
         return len(self.azimuth_rad), len(self.elevation_rad), len(self.inverse_range_per_m)
+
+    @property
+    def scenes_at_a_time(self) -> int:
+        """Scenes whose maps fit into ``MAP_BYTES``."""
+        return max(1, min(MOST_SCENES, MAP_BYTES // (4 * math.prod(self.shape))))
 
     @functools.cached_property
     def search(self) -> Float[Tensor, "Q 3"]:
@@ -74,7 +86,7 @@ class SearchGrid:
         out = torch.zeros((batch, groups, *self.shape), dtype=torch.float32, device=columns.device)
         if width == 0 or batch == 0:
             return out.flatten(2)
-        folded = _fold(columns.to(torch.complex64).mT, self.array)
+        folded = [_real_rows(block) for block in _fold(columns.to(torch.complex64).mT, self.array)]
         for part, atoms in self._quadrant():
             points = atoms[0].shape[1]
             for scenes in torch.arange(batch).split(max(1, CHUNK_PRODUCTS // (width * points))):
@@ -87,34 +99,44 @@ class SearchGrid:
         """Values on the points, as a map."""
         return values.reshape(-1, *self.shape)
 
-    def _quadrant(self) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-        """Parts of the azimuths that are not negative, each with the folded steering vectors [n, q] at elevations not negative."""
+    def _quadrant(self) -> Iterator[tuple[Part, tuple[Tensor, ...]]]:
+        """Parts of the quadrant in which neither angle is negative, each with its folded steering vectors [Re a; Im a]."""
         points = (len(self.azimuth_rad) // 2 + 1) * (len(self.elevation_rad) // 2 + 1) * len(self.inverse_range_per_m)
         if 8 * points * self.array.n_elements <= CACHE_BYTES:
             return iter(self._kept)
         return self._built()
 
     @functools.cached_property
-    def _kept(self) -> list[tuple[slice, tuple[Tensor, ...]]]:
+    def _kept(self) -> list[tuple[Part, tuple[Tensor, ...]]]:
         return list(self._built())
 
-    def _built(self) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+    def _built(self) -> Iterator[tuple[Part, tuple[Tensor, ...]]]:
         azimuth_rad = self.azimuth_rad[len(self.azimuth_rad) // 2 :]
         elevation_rad = self.elevation_rad[len(self.elevation_rad) // 2 :]
-        size = max(1, CHUNK_POINTS // (len(elevation_rad) * len(self.inverse_range_per_m)))
-        for first in range(0, len(azimuth_rad), size):
-            part = slice(first, min(first + size, len(azimuth_rad)))
-            steering = search_grid(self.array, azimuth_rad[part], elevation_rad, self.inverse_range_per_m)[1].to(torch.complex64)
-            yield part, tuple(block.T.contiguous() for block in _fold(steering.flatten(0, 2), self.array))
+        ranges = len(self.inverse_range_per_m)
+        for rows in _slices(len(azimuth_rad), CHUNK_POINTS // (len(elevation_rad) * ranges)):
+            for columns in _slices(len(elevation_rad), CHUNK_POINTS // ((rows.stop - rows.start) * ranges)):
+                steering = search_grid(self.array, azimuth_rad[rows], elevation_rad[columns], self.inverse_range_per_m)[1]
+                blocks = _fold(steering.to(torch.complex64).flatten(0, 2), self.array)
+                yield (rows, columns), tuple(torch.cat((block.real, block.imag), dim=-1).T.contiguous() for block in blocks)
 
-    def _place(self, out: Float[Tensor, "B G A E R"], part: slice, energies: list[Float[Tensor, "B G q"]]) -> None:
+    def _place(self, out: Float[Tensor, "B G A E R"], part: Part, energies: list[Float[Tensor, "B G q"]]) -> None:
         """Write the energies of the four mirror images of a part; those on an axis are written twice, with the same value."""
-        a, e = len(self.azimuth_rad) // 2, len(self.elevation_rad) // 2
-        block = (part.stop - part.start, e + 1, len(self.inverse_range_per_m))
-        plus, minus = slice(a + part.start, a + part.stop), slice(a - part.stop + 1, a - part.start + 1)
-        both, right, up, neither = (values.unflatten(-1, block) for values in energies)
-        out[:, :, plus, e:], out[:, :, minus, e:] = both, up.flip(2)
-        out[:, :, plus, : e + 1], out[:, :, minus, : e + 1] = right.flip(3), neither.flip((2, 3))
+        block = (*(axis.stop - axis.start for axis in part), len(self.inverse_range_per_m))
+        (right, left), (up, down) = (_images(axis, size // 2) for axis, size in zip(part, self.shape[:2], strict=True))
+        right_up, right_down, left_up, left_down = (values.unflatten(-1, block) for values in energies)
+        out[:, :, right, up], out[:, :, left, up] = right_up, left_up.flip(2)
+        out[:, :, right, down], out[:, :, left, down] = right_down.flip(3), left_down.flip((2, 3))
+
+
+def _slices(length: int, size: int) -> Iterator[slice]:
+    for first in range(0, length, max(1, size)):
+        yield slice(first, min(first + max(1, size), length))
+
+
+def _images(part: slice, centre: int) -> tuple[slice, slice]:
+    """Where a part of the half of an axis that is not negative lies on the whole axis, and where its mirror image does."""
+    return slice(centre + part.start, centre + part.stop), slice(centre - part.stop + 1, centre - part.start + 1)
 
 
 def _fold(vectors: Complex[Tensor, "*S N"], array: ArrayConfig) -> list[Complex[Tensor, "*S n"]]:
@@ -131,22 +153,27 @@ def _parities(values: Complex[Tensor, "..."], dim: int) -> tuple[Complex[Tensor,
     return torch.cat(((front + back) * math.sqrt(0.5), middle), dim=dim), (front - back) * math.sqrt(0.5)
 
 
+def _real_rows(vectors: Complex[Tensor, "B J n"]) -> Float[Tensor, "B J 2 n2"]:
+    """Real rows whose products with [Re a; Im a] are the real and the imaginary part of v^H a."""
+    real, imaginary = vectors.real, vectors.imag
+    return torch.stack((torch.cat((real, imaginary), dim=-1), torch.cat((-imaginary, real), dim=-1)), dim=-2)
+
+
 def _mirrored_energies(
-    rows: list[Complex[Tensor, "B J _"]], atoms: tuple[Complex[Tensor, "_ q"], ...], groups: int
+    rows: list[Float[Tensor, "B J 2 _"]], atoms: tuple[Float[Tensor, "_ q"], ...], groups: int
 ) -> list[Float[Tensor, "B G q"]]:
     """Energies at (az, el), (az, -el), (-az, el), (-az, -el).
 
     With x and y the products of the parts that are even and odd in rows, |x + y|^2 and |x - y|^2 are |x|^2 + |y|^2 +- 2 Re x* y.
     """
-    batch, width, _ = rows[0].shape
-    even_even, even_odd, odd_even, odd_odd = (r.flatten(0, 1).conj() @ a for r, a in zip(rows, atoms, strict=True))
+    batch, width = rows[0].shape[:2]
+    shape = (batch, groups, 2 * width // groups, -1)
+    even_even, even_odd, odd_even, odd_odd = (r.flatten(0, 2) @ a for r, a in zip(rows, atoms, strict=True))
     found = []
     for x, y in ((even_even + even_odd, odd_even + odd_odd), (even_even - even_odd, odd_even - odd_odd)):
-        x_parts, y_parts = torch.view_as_real(x), torch.view_as_real(y)
-        total = torch.addcmul(x_parts.square(), y_parts, y_parts).sum(dim=-1)
-        cross = 2.0 * (x_parts * y_parts).sum(dim=-1)
-        total, cross = (v.reshape(batch, groups, width // groups, -1).sum(dim=2) for v in (total, cross))
-        found += [total + cross, total - cross]
+        total = torch.addcmul(x.square(), y, y).reshape(shape).sum(dim=2)
+        cross = (x * y).reshape(shape).sum(dim=2)
+        found += [total.add(cross, alpha=2.0), total.sub(cross, alpha=2.0)]
     return found
 
 
