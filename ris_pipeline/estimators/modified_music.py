@@ -31,7 +31,7 @@ arXiv:2409.14152, 2024. There the spacing is small enough for step 3 to be void,
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Complex, Float, Int
@@ -90,13 +90,19 @@ def virtual_covariance(covariance: FactoredCovariance, array: ArrayConfig) -> Fa
     return FactoredCovariance.from_factor(shifted / math.sqrt(shifted.shape[-1]))
 
 
-def _plane_wave(shape: tuple[int, int], omega: Float[Tensor, "S 2"]) -> Complex[Tensor, "S D 3"]:
-    """exp(j (h omega_h + v omega_v)) on rows v and columns h, and its derivatives by omega_h and omega_v."""
-    v, h = torch.meshgrid(*(torch.arange(size, dtype=omega.dtype, device=omega.device) for size in shape), indexing="ij")
-    index = torch.stack((h, v), dim=-1).reshape(-1, 2)
-    phase_rad = omega @ index.T
-    wave = torch.polar(torch.ones_like(phase_rad), phase_rad)
-    return torch.cat((wave[..., None], wave[..., None] * (1j * index)), dim=-1)
+@dataclass(frozen=True)
+class PlaneWaves:
+    """exp(j (h omega_h + v omega_v)) on the rows v and columns h of a sub-surface."""
+
+    shape: tuple[int, int]
+
+    def columns(self, x: Float[Tensor, "S 2"]) -> Complex[Tensor, "S D 3"]:
+        """The waves with phase steps x = (omega_h, omega_v), and their two derivatives."""
+        v, h = torch.meshgrid(*(torch.arange(size, dtype=x.dtype, device=x.device) for size in self.shape), indexing="ij")
+        index = torch.stack((h, v), dim=-1).reshape(-1, 2)
+        phase_rad = x @ index.T
+        wave = torch.polar(torch.ones_like(phase_rad), phase_rad)
+        return torch.cat((wave[..., None], wave[..., None] * (1j * index)), dim=-1)
 
 
 def _frequencies(virtual: FactoredCovariance, k: Int[Tensor, " B"], config: Config) -> Float[Tensor, "B K 2"]:
@@ -107,16 +113,16 @@ def _frequencies(virtual: FactoredCovariance, k: Int[Tensor, " B"], config: Conf
     batch, size, _ = subspace.shape
     omega = torch.zeros((batch, width, 2), dtype=torch.float64, device=k.device)
     found = subspace.new_zeros(batch, size, width)
-    columns = partial(_plane_wave, shape)
+    manifold = PlaneWaves(shape)
     upper = torch.full((2,), 3.0 * math.pi, dtype=torch.float64, device=k.device)
     for j in range(int(k.max()) if batch else 0):
         scene = torch.nonzero(k > j)[:, 0]
         known = found[scene, :, :j]
         remaining = remaining_subspace(subspace[scene], known, k[scene] - j)
         start = _highest(remaining, known, shape)
-        problem = NullProblem(torch.cat((known, remaining), dim=-1), known, columns)
+        problem = NullProblem(torch.cat((known, remaining), dim=-1), known, manifold)
         omega[scene, j], _ = minimise(problem, start, upper - 4.0 * math.pi, upper, config.estimate.refine_steps)
-        waves = columns(omega[scene, : j + 1].flatten(0, 1))[..., 0].unflatten(0, (len(scene), j + 1)).mT
+        waves = manifold.columns(omega[scene, : j + 1].flatten(0, 1))[..., 0].unflatten(0, (len(scene), j + 1)).mT
         found[scene, :, : j + 1] = orthonormal_basis(waves)
     return omega
 
@@ -153,14 +159,20 @@ def _aliases(omega: Float[Tensor, "B K 2"], config: Config) -> tuple[Float[Tenso
     return angles, (meant - cosine).abs().amax(dim=-1) < 1e-6
 
 
-def _along_ray(array: ArrayConfig, search: Float[Tensor, "S 3"]) -> Complex[Tensor, "S N 4"]:
-    """Fresnel steering vectors and their derivative by inverse range; those by the angles are zero, which holds the angles."""
-    azimuth_rad, elevation_rad, inverse_range_per_m = search.unbind(-1)
-    a = fresnel_steering_vector(array, azimuth_rad, elevation_rad, 1.0 / inverse_range_per_m)
-    elements_m = element_positions_m(array, device=search.device, dtype=search.dtype)
-    projection_m = direction(azimuth_rad, elevation_rad) @ elements_m.T
-    slope_rad_m = -(math.pi / array.wavelength_m) * (elements_m.square().sum(dim=-1) - projection_m.square())
-    return torch.stack((a, torch.zeros_like(a), torch.zeros_like(a), 1j * slope_rad_m * a), dim=-1)
+@dataclass(frozen=True)
+class FresnelRays:
+    """Fresnel steering vectors on rays: as functions of azimuth, elevation and inverse range, of which only the last may change."""
+
+    array: ArrayConfig
+
+    def columns(self, x: Float[Tensor, "S 3"]) -> Complex[Tensor, "S N 4"]:
+        """The steering vectors and their derivatives; those by the angles are zero, which holds the angles."""
+        azimuth_rad, elevation_rad, inverse_range_per_m = x.unbind(-1)
+        a = fresnel_steering_vector(self.array, azimuth_rad, elevation_rad, 1.0 / inverse_range_per_m)
+        elements_m = element_positions_m(self.array, device=x.device, dtype=x.dtype)
+        projection_m = direction(azimuth_rad, elevation_rad) @ elements_m.T
+        slope_rad_m = -(math.pi / self.array.wavelength_m) * (elements_m.square().sum(dim=-1) - projection_m.square())
+        return torch.stack((a, torch.zeros_like(a), torch.zeros_like(a), 1j * slope_rad_m * a), dim=-1)
 
 
 def _ranges(
@@ -172,7 +184,7 @@ def _ranges(
     wanted = (valid | ~valid.any(dim=-1, keepdim=True)) & occupied[..., None]
     scene = torch.nonzero(wanted)[:, 0]
     start = _best_on_ray(angles[wanted], subspace[scene], config)
-    problem = NullProblem(subspace[scene], subspace.new_zeros(len(scene), subspace.shape[1], 0), partial(_along_ray, config.array))
+    problem = NullProblem(subspace[scene], subspace.new_zeros(len(scene), subspace.shape[1], 0), FresnelRays(config.array))
     x, value = minimise(problem, start, *search_box(config.scene, k.device), config.estimate.refine_steps)
     search = torch.ones((*wanted.shape, 3), dtype=torch.float64, device=k.device)
     null = torch.full(wanted.shape, torch.inf, dtype=torch.float64, device=k.device)

@@ -17,16 +17,15 @@ RAP-MUSIC (TRAP-MUSIC) for MEG and EEG source localization", NeuroImage 167, 201
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from ris_pipeline.arrays import Sources, steering_vector
-from ris_pipeline.config import Config
+from ris_pipeline.config import ArrayConfig, Config
 from ris_pipeline.covariance import FactoredCovariance
 from ris_pipeline.estimators.beamformers import DISTINCT, check_count, strongest_distinct
 from ris_pipeline.estimators.derivatives import inside, search_box, search_jacobian, to_position
@@ -88,7 +87,7 @@ def music_angles_first(covariance: FactoredCovariance, k: Int[Tensor, " B"], con
     batch, count = index.shape
     scene = torch.arange(batch, device=k.device).repeat_interleave(count)
     start = _range_of(plane.search[index].flatten(0, 1), subspace[scene], grid, config)
-    problem = NullProblem(subspace[scene], subspace.new_zeros(len(scene), covariance.n, 0), partial(search_jacobian, config.array))
+    problem = NullProblem(subspace[scene], subspace.new_zeros(len(scene), covariance.n, 0), Surface(config.array))
     x, value = minimise(problem, start, *search_box(fov, k.device), config.estimate.refine_steps)
     distinct = strongest_distinct(
         x.unflatten(0, (batch, count)), value.unflatten(0, (batch, count)), start.unflatten(0, (batch, count)), config
@@ -120,6 +119,26 @@ def null_spectrum(subspace: Complex[Tensor, "B N K"], config: Config) -> Float[T
     return grid.unflatten(1.0 - grid.energy(subspace)[:, 0] / config.array.n_elements)
 
 
+@runtime_checkable
+class Manifold(Protocol):
+    """Steering vectors as functions of P parameters."""
+
+    def columns(self, x: Float[Tensor, "S P"]) -> Complex[Tensor, "S N P1"]:
+        """Steering vectors and their derivatives by the parameters, as columns [a, da]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Exact steering vectors of the surface in azimuth, elevation and inverse range."""
+
+    array: ArrayConfig
+
+    def columns(self, x: Float[Tensor, "S 3"]) -> Complex[Tensor, "S N 4"]:
+        """The steering vectors and their three derivatives."""
+        return search_jacobian(self.array, x)
+
+
 @dataclass(frozen=True)
 class NullProblem:
     r"""\|(I - W W^H) a(x)\|^2 / \|(I - Q Q^H) a(x)\|^2 per search; W spans Q (what was found) and the remaining signal subspace.
@@ -130,15 +149,14 @@ class NullProblem:
 
     signal: Complex[Tensor, "S N W"]
     found: Complex[Tensor, "S N J"]
-    columns: Callable[[Float[Tensor, "S P"]], Complex[Tensor, "S N P1"]]
-    """Steering vectors and their derivatives by the P parameters, as columns [a, da]."""
+    manifold: Manifold
 
     def __getitem__(self, index: Tensor) -> NullProblem:
-        return NullProblem(self.signal[index], self.found[index], self.columns)
+        return NullProblem(self.signal[index], self.found[index], self.manifold)
 
     def quadratic(self, x: Float[Tensor, "S P"]) -> Quadratic:
         """Value, descent direction and Gauss-Newton matrix."""
-        columns = self.columns(x)
+        columns = self.manifold.columns(x)
         kept, rest = outside(self.signal, columns), outside(self.found, columns)
         size = torch.linalg.vector_norm(rest[..., 0], dim=-1).clamp_min(1e-9)[:, None]
         growth = (rest[..., :1].conj() * rest[..., 1:]).real.sum(dim=1) / size**2
@@ -205,7 +223,7 @@ def _next_source(
     index, _ = find_peaks(grid.unflatten(torch.where(explained < (1.0 - 1e-3) * n, ratio, 0.0)), CANDIDATES)
     batch, count = index.shape
     scene = torch.arange(batch, device=index.device).repeat_interleave(count)
-    problem = NullProblem(torch.cat((found, remaining), dim=-1)[scene], found[scene], partial(search_jacobian, config.array))
+    problem = NullProblem(torch.cat((found, remaining), dim=-1)[scene], found[scene], Surface(config.array))
     x, value = minimise(problem, grid.search[index.flatten()], *search_box(config.scene, index.device), config.estimate.refine_steps)
     best = value.reshape(batch, count).argmin(dim=1)
     return x.reshape(batch, count, 3)[torch.arange(batch, device=index.device), best]
@@ -220,7 +238,7 @@ def _polish(
     scene = torch.arange(batch, device=search.device).repeat_interleave(width)
     occupied = torch.nonzero((torch.arange(width, device=k.device) < k[:, None]).flatten())[:, 0]
     nothing = subspace.new_zeros(len(occupied), subspace.shape[1], 0)
-    problem = NullProblem(subspace[scene[occupied]], nothing, partial(search_jacobian, config.array))
+    problem = NullProblem(subspace[scene[occupied]], nothing, Surface(config.array))
     polished = search.flatten(0, 1).clone()
     polished[occupied], _ = minimise(problem, polished[occupied], lower, upper, config.estimate.refine_steps)
     refined = polished.reshape(batch, width, 3)

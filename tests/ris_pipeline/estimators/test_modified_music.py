@@ -16,7 +16,7 @@ from ris_pipeline.covariance import FactoredCovariance
 from ris_pipeline.errors import DataError
 from ris_pipeline.estimators import modified_music
 from ris_pipeline.estimators.derivatives import search_box
-from ris_pipeline.estimators.modified_music import _aliases, _along_ray, sub_surface, virtual_covariance
+from ris_pipeline.estimators.modified_music import FresnelRays, _aliases, sub_surface, virtual_covariance
 from ris_pipeline.simulation import draw_sources, true_factor
 
 
@@ -128,9 +128,9 @@ def test_aliases_repeat_the_phase_steps_and_hold_the_truth(spacing_m, aliases):
 
 def test_derivative_along_a_ray_is_that_of_the_fresnel_vector(small):
     search = torch.tensor([[0.4, -0.2, 0.7], [-0.9, 0.3, 1.6]], dtype=torch.float64)
-    columns = _along_ray(small.array, search)
+    columns = FresnelRays(small.array).columns(search)
     step = torch.tensor([0.0, 0.0, 1e-6], dtype=torch.float64)
-    slope = (_along_ray(small.array, search + step)[..., 0] - _along_ray(small.array, search - step)[..., 0]) / 2e-6
+    slope = (FresnelRays(small.array).columns(search + step)[..., 0] - FresnelRays(small.array).columns(search - step)[..., 0]) / 2e-6
     torch.testing.assert_close(columns[..., 3], slope, rtol=1e-7, atol=1e-7)
     assert bool((columns[..., 1:3] == 0).all())
 

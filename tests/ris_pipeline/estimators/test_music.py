@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,8 +16,7 @@ from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, Shrinkage, build_effective_covariance
 from ris_pipeline.errors import DataError
 from ris_pipeline.estimators import grid_of, music, music_angles_first, null_spectrum
-from ris_pipeline.estimators.derivatives import search_jacobian
-from ris_pipeline.estimators.music import NullProblem, remaining_subspace, signal_subspace
+from ris_pipeline.estimators.music import NullProblem, Surface, remaining_subspace, signal_subspace
 from ris_pipeline.simulation import draw_sources, true_factor
 
 SEED = 8
@@ -100,7 +98,7 @@ def test_refinement_criterion_equals_its_definition_and_gradient(small):
     subspace = torch.linalg.qr(complex_normal(generator, 1, 48, 3)).Q
     remaining = remaining_subspace(subspace, found, torch.tensor([2]))
     assert float((found.mH @ remaining).abs().max()) < 1e-12
-    problem = NullProblem(torch.cat((found, remaining), dim=-1), found, partial(search_jacobian, small.array))
+    problem = NullProblem(torch.cat((found, remaining), dim=-1), found, Surface(small.array))
 
     def value(x):
         a = steering_vector(small.array, *torch.tensor([x[0], x[1], 1.0 / x[2]], dtype=torch.float64)).numpy()
