@@ -15,7 +15,8 @@ The K highest peaks of the spectrum on the search grid, which covers azimuth, el
 with exact derivatives; candidates that climb to the same peak count once. Both are biased where sources lie closer than their
 resolution, whatever the data; Bartlett also where side lobes of a strong source exceed a weak one.
 
-Coherent sources (static symbols): MVDR cancels a source that another one copies; Bartlett sees their interference.
+Coherent sources (static symbols): MVDR cancels a source that another one copies; Bartlett sees their interference. Neither
+resolves them reliably; figures are in :mod:`ris_pipeline.estimators.music`.
 
 Sources: Bartlett, "Smoothing periodograms from time-series with continuous spectra", Nature 161, 1948; Capon, "High-resolution
 frequency-wavenumber spectrum analysis", Proc. IEEE 57, 1969.

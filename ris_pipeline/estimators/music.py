@@ -9,6 +9,13 @@ nearly orthogonal to the exact one). Each source found is projected out of subsp
 sought, so that two sources closer than a grid cell give two peaks and every scene gives k distinct ones. Every position is
 polished on the plain null spectrum.
 
+Coherent sources (static symbols): where one operator serves all snapshots, the covariance of coherent sources has rank one and
+MUSIC cannot work. Here every snapshot has its own projection P_l, so the sample covariance sum_l P_l v v^H P_l of the one field v
+has rank L nevertheless, but its leading eigenvector is close to v and the next ones are not steering vectors. Measured on 200 scenes
+with two or three sources of equal power at 15 to 20 dB, K known, share of the sources located within 3 degrees, 3 degrees and
+0.5 m, fresh and static symbols: MUSIC 0.32 and 0.19, MVDR 0.46 and 0.28, Bartlett 0.42 and 0.33, OMP 0.18 and 0.15, maximum
+likelihood (60 scenes) 0.90 and 0.86.
+
 Sources: Schmidt, "Multiple emitter location and signal parameter estimation", IEEE TAP 34, 1986; Huang and Barkat, "Near-field
 multiple source localization by passive sensor array", IEEE TAP 39, 1991; Makela, Stenroos, Sarvas, Ilmoniemi, "Truncated
 RAP-MUSIC (TRAP-MUSIC) for MEG and EEG source localization", NeuroImage 167, 2018.
