@@ -224,7 +224,8 @@ class EstimateConfig(Section):
     grid_elevation_deg: PositiveFloat = Field(3.0, description="elevation step of the search grid")
     grid_range: PositiveInt = Field(6, description="range points of the search grid, uniform in 1/r")
     refine_steps: PositiveInt = Field(12, description="most Levenberg-Marquardt steps of a refinement")
-    false_alarm: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description="false-alarm rate of the penalised count")
+    false_alarm: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="false-alarm rate of the penalised count")
+    power_spread_db: PositiveFloat = Field(1.0, description="standard deviation of the sources' transmit powers that `ml` assumes")
 
 
 class HpoConfig(Section):
@@ -245,6 +246,7 @@ class EvaluateConfig(Section):
     search_scenes: PositiveInt | None = Field(None, description="scenes for the methods that search the likelihood; null means as many")
     batch_size: PositiveInt = Field(128, description="scenes estimated at a time")
     snr_bin_db: PositiveFloat = Field(5.0, description="width of the SNR bins")
+    false_alarm: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description="false-alarm rate of the detection bound")
     bootstrap: PositiveInt = Field(1000, description="resamples behind every 95 % interval")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from ris_pipeline.arrays import Sources
 from ris_pipeline.bounds.cramer_rao import evidence, known_noise_variance, sensed_sources
 from ris_pipeline.config import Config
+from ris_pipeline.estimators.conditional import refine
 from ris_pipeline.estimators.counting import gamma_tail_quantile
-from ris_pipeline.estimators.likelihood import refine
 from ris_pipeline.simulation import Measurements
 
 

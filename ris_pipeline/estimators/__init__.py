@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from ris_pipeline.estimators.beamformers import bartlett, mvdr
+from ris_pipeline.estimators.conditional import (
+    ConditionalLikelihood,
+    Refined,
+    conditional_likelihood,
+    estimate_noise_variance,
+    least_squares_powers,
+    refine,
+)
 from ris_pipeline.estimators.counting import (
     aic,
     aic_scores,
@@ -13,27 +21,23 @@ from ris_pipeline.estimators.counting import (
     noise_variance_from_residuals,
 )
 from ris_pipeline.estimators.derivatives import steering_jacobian
-from ris_pipeline.estimators.likelihood import (
-    MaximumLikelihood,
-    Refined,
-    estimate_noise_variance,
-    least_squares_powers,
-    maximum_likelihood,
-    refine,
-)
+from ris_pipeline.estimators.likelihood import MaximumLikelihood, StochasticRefined, maximum_likelihood, refine_stochastic
 from ris_pipeline.estimators.modified_music import modified_music
 from ris_pipeline.estimators.music import music, music_angles_first, null_spectrum
 from ris_pipeline.estimators.omp import omp
 from ris_pipeline.estimators.spectrum import SearchGrid, bartlett_spectrum, find_peaks, grid_of
 
 __all__ = [
+    "ConditionalLikelihood",
     "MaximumLikelihood",
     "Refined",
     "SearchGrid",
+    "StochasticRefined",
     "aic",
     "aic_scores",
     "bartlett",
     "bartlett_spectrum",
+    "conditional_likelihood",
     "count_from_residuals",
     "eigenvalue_count",
     "estimate_noise_variance",
@@ -51,5 +55,6 @@ __all__ = [
     "null_spectrum",
     "omp",
     "refine",
+    "refine_stochastic",
     "steering_jacobian",
 ]

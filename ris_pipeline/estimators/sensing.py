@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from ris_pipeline.config import Config
@@ -43,6 +43,16 @@ class Sensing:
         batch, snapshots, antennas, n = self.operator.shape
         sensed = self.operator.reshape(batch, snapshots * antennas, n) @ vectors
         return sensed.reshape(batch, snapshots, antennas, vectors.shape[-1])
+
+    def sense_each(self, columns: Complex[Tensor, "S N C"], scene: Int[Tensor, " S"]) -> Complex[Tensor, "S L M C"]:
+        """G_l v for S sets of columns, each in its own scene (``scene`` is sorted); sets of one scene share a product."""
+        batch, width = len(self.snapshots), columns.shape[-1]
+        slot = _slots(scene, batch)
+        count = int(slot.max()) + 1
+        gathered = columns.new_zeros(batch, count, columns.shape[1], width)
+        gathered[scene, slot] = columns
+        sensed = torch.unflatten(self.sense(gathered.transpose(1, 2).flatten(-2)), -1, (count, width))
+        return sensed.permute(0, 3, 1, 2, 4)[scene, slot]
 
     def energy(self) -> Float[Tensor, " B"]:
         """Sum of |y|^2 over all measurements of a scene."""
@@ -162,14 +172,8 @@ class CandidateProblem:
 
     def quadratic(self, x: Float[Tensor, "S 3"]) -> Quadratic:
         """Value and local model of every candidate; the scenes' operators are shared by their candidates."""
-        batch = len(self.residual)
-        slot = _slots(self.scene, batch)
-        width = int(slot.max()) + 1
-        columns = torch.zeros((batch, width, self.config.array.n_elements, 4), dtype=torch.complex128, device=x.device)
-        columns[self.scene, slot] = search_jacobian(self.config.array, x)
-        sensed = outside(self.basis, self.sensing.sense(columns.transpose(1, 2).flatten(-2)))
-        chosen = torch.unflatten(sensed, -1, (width, 4)).permute(0, 3, 1, 2, 4)[self.scene, slot]
-        return gauss_newton(chosen[..., :1], chosen[..., 1:], self.residual[self.scene])[0]
+        sensed = outside(self.basis[self.scene], self.sensing.sense_each(search_jacobian(self.config.array, x), self.scene))
+        return gauss_newton(sensed[..., :1], sensed[..., 1:], self.residual[self.scene])[0]
 
 
 def _slots(scene: Tensor, batch: int) -> Tensor:

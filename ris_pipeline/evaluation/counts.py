@@ -1,6 +1,6 @@
 """Counting rules side by side, on the same scenes.
 
-Axes: B scenes, K1 = k_max + 1 hypotheses k = 0..k_max. Rules on residuals see one greedy likelihood search; ``mdl`` and ``aic`` are the
+Axes: B scenes, K1 = k_max + 1 hypotheses k = 0..k_max. Rules on residuals see one greedy conditional search; ``mdl`` and ``aic`` are the
 forms that hold here (``estimators.description_length``). The textbook forms on eigenvalues are shown beside them because they are often
 used on such data, where their model does not hold: the code changes with every snapshot.
 """
@@ -22,7 +22,8 @@ from ris_pipeline.model import HybridModel
 from ris_pipeline.simulation import Measurements
 
 RULES = {
-    "penalised_likelihood": "penalised likelihood on residuals (false-alarm rate `estimate.false_alarm`)",
+    "stochastic_likelihood": "penalised stochastic likelihood with the power law (`ml`)",
+    "penalised_likelihood": "penalised conditional likelihood (residuals), false-alarm rate `estimate.false_alarm`",
     "penalised_likelihood_unknown_noise": "the same, noise variance unknown",
     "mdl": "MDL on residuals",
     "mdl_unknown_noise": "MDL on residuals, noise variance unknown",

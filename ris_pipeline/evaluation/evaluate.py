@@ -18,7 +18,7 @@ from torch import Tensor
 from ris_pipeline.arrays import Sources
 from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
 from ris_pipeline.config import Config, SelectionConfig
-from ris_pipeline.estimators import maximum_likelihood
+from ris_pipeline.estimators import conditional_likelihood
 from ris_pipeline.evaluation.counts import RULES, confusion, covariance_counts, network_counts, residual_counts
 from ris_pipeline.evaluation.example import example, typical_scene
 from ris_pipeline.evaluation.localize import NETWORK_METHODS, SEARCH_METHODS, Estimates, localize, with_noise_variance
@@ -71,7 +71,8 @@ def evaluate(
     """Evaluate ``methods`` on every scene and return the document of ``ris evaluate --json``.
 
     Methods that search the likelihood run on the first ``evaluate.search_scenes`` scenes; each method states its number of scenes.
-    Counting rules that read residuals are scored where ``ml`` is among the methods, those of the network where there is one.
+    Where ``ml`` is among the methods, its count is shown beside those that read the residuals of a conditional search on the same
+    scenes; the rules of the network are scored where there is one.
 
     Args:
         scenes: the split.
@@ -84,10 +85,13 @@ def evaluate(
         IncompleteError: a metric could not be computed.
     """
     truth = _truth(scenes, config, progress)
-    residuals: list[Tensor] = []
-    scored = {name: _score(scenes, config, truth, _runner(name, config, model, residuals), progress, name) for name in methods}
+    scored = {name: _score(scenes, config, truth, _runner(name, config, model), progress, name) for name in methods}
     genie = _score(scenes, config, truth, _genie(config), progress, "genie_ml")
-    counts = _counts(scenes, config, residuals, model if set(methods) & set(NETWORK_METHODS) else None, progress)
+    counts = _counts(
+        scenes, config, len(scored["ml"].scenes) if "ml" in scored else 0, model if set(methods) & set(NETWORK_METHODS) else None, progress
+    )
+    if "ml" in scored:
+        counts["stochastic_likelihood"] = scored["ml"].found.k
     known_to_all = min(len(scores.scenes) for scores in (*scored.values(), genie))
     shown = typical_scene(truth.k[:known_to_all], truth.snr_db[:known_to_all])
     return {
@@ -99,7 +103,7 @@ def evaluate(
             "detection": {
                 "k_acc": float(truth.detection_searched.mean()),
                 "k_acc_known_positions": float(truth.detection.mean()),
-                "false_alarm": config.estimate.false_alarm,
+                "false_alarm": config.evaluate.false_alarm,
             },
         },
         "counting": {name: _count_summary(counts[name], truth.k[: len(counts[name])], config) for name in RULES if name in counts},
@@ -119,7 +123,7 @@ def crb_std(batch: Batch, config: Config) -> Float[Tensor, "B K 3"]:
 
 def _truth(scenes: Scenes, config: Config, progress: Progress) -> Truth:
     parts = []
-    false_alarm = config.estimate.false_alarm
+    false_alarm = config.evaluate.false_alarm
     for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
         batch = scenes.batch(index)
         known = detection_bound(batch.measurements, batch.sources, config, false_alarm=false_alarm)
@@ -142,16 +146,9 @@ def _resolution_cells(config: Config) -> float:
     return max(1.0, angles * max(1.0, depths))
 
 
-def _runner(name: str, config: Config, model: HybridModel | None, residuals: list[Tensor]) -> Callable[[Batch], Estimates]:
+def _runner(name: str, config: Config, model: HybridModel | None) -> Callable[[Batch], Estimates]:
     used = model if name in NETWORK_METHODS else None
-
-    def searched(batch: Batch) -> Estimates:
-        """What ``localize`` does for ``ml``, keeping the residuals of all counts."""
-        found = maximum_likelihood(with_noise_variance(batch.measurements, config), config)
-        residuals.append(found.rss)
-        return Estimates(found.sources, torch.full(found.sources.k.shape, math.nan))
-
-    return searched if name == "ml" else lambda batch: localize(batch.measurements, config, name, used)
+    return lambda batch: localize(batch.measurements, config, name, used)
 
 
 def _genie(config: Config) -> Callable[[Batch], Estimates]:
@@ -181,17 +178,16 @@ def _score(scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], 
     return MethodScores(everything, joined, ratio, torch.tensor(counts).double(), torch.tensor(seconds).double())
 
 
-def _counts(
-    scenes: Scenes, config: Config, residuals: Sequence[Tensor], model: HybridModel | None, progress: Progress
-) -> dict[str, Int[Tensor, " B"]]:
-    """What every rule counts; rules on residuals on the scenes that were searched."""
+def _counts(scenes: Scenes, config: Config, searched: int, model: HybridModel | None, progress: Progress) -> dict[str, Int[Tensor, " B"]]:
+    """What every rule counts; rules on residuals on the first ``searched`` scenes."""
     parts: dict[str, list[Tensor]] = {}
-    for number, index in enumerate(torch.arange(len(scenes)).split(config.evaluate.batch_size)):
+    for index in torch.arange(len(scenes)).split(config.evaluate.batch_size):
         measurements = with_noise_variance(scenes.batch(index).measurements, config)
         counted = covariance_counts(measurements, config)
-        if number < len(residuals):
-            rss = residuals[number]
-            counted |= residual_counts(rss, measurements[torch.arange(len(rss), device=rss.device)], config)
+        few = index[index < searched] - index[0]
+        if len(few) > 0:
+            some = measurements[few]
+            counted |= residual_counts(conditional_likelihood(some, config).rss, some, config)
         if model is not None:
             counted |= network_counts(model, measurements, config)
         for name, k_hat in counted.items():

@@ -16,7 +16,8 @@ from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
 from ris_pipeline.errors import ConfigError, nearest_name
 from ris_pipeline.estimators import (
-    Refined,
+    MaximumLikelihood,
+    StochasticRefined,
     bartlett,
     eigenvalue_count,
     estimate_noise_variance,
@@ -25,7 +26,7 @@ from ris_pipeline.estimators import (
     music,
     mvdr,
     omp,
-    refine,
+    refine_stochastic,
 )
 from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
 from ris_pipeline.simulation import Measurements
@@ -181,13 +182,24 @@ def _hybrid(measurements: Measurements, config: Config, model: HybridModel, k: I
         # Below one source there is nothing to propose; the network never answers 0 either.
         counted = searched.sources.k.clamp_min(1)
         k = torch.where(probability >= config.estimate.hybrid_conf_thresh, best + 1, counted)
-    starts = (searched.at(k), model.sources(prediction, k), music(prediction.effective, k, config))
-    return Estimates(_likeliest([refine(measurements, start, config) for start in starts]), probability)
+    starts = (_fit_at(k, searched, measurements, config), model.sources(prediction, k), music(prediction.effective, k, config))
+    return Estimates(_likeliest([refine_stochastic(measurements, start, config) for start in starts]), probability)
 
 
-def _likeliest(fits: list[Refined]) -> Sources:
-    """Scene by scene, the fit with the smallest residual."""
-    winner = torch.stack([fit.rss for fit in fits]).argmin(dim=0)
+def _fit_at(k: Int[Tensor, " B"], searched: MaximumLikelihood, measurements: Measurements, config: Config) -> Sources:
+    """The fits with k sources; scenes whose search ended before are searched for as many."""
+    found = searched.at(torch.minimum(k, searched.searched))
+    beyond = torch.nonzero(k > searched.searched)[:, 0]
+    if len(beyond) == 0:
+        return found
+    more = maximum_likelihood(measurements[beyond], config, k[beyond]).sources
+    position, power = found.position.index_copy(0, beyond, more.position), found.power.index_copy(0, beyond, more.power)
+    return Sources.from_position(position, power, k)
+
+
+def _likeliest(fits: list[StochasticRefined]) -> Sources:
+    """Scene by scene, the fit with the smallest criterion."""
+    winner = torch.stack([fit.value for fit in fits]).argmin(dim=0)
     position = torch.stack([fit.sources.position for fit in fits])
     power = torch.stack([fit.sources.power for fit in fits])
     scene = torch.arange(len(winner), device=winner.device)

@@ -13,7 +13,7 @@ from ris_pipeline.arrays import Sources
 from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError
-from ris_pipeline.estimators import maximum_likelihood, refine
+from ris_pipeline.estimators import conditional_likelihood, refine
 from ris_pipeline.simulation import clean_snapshots, codes_of, simulate, true_factor
 
 CONFIG = Config()
@@ -38,7 +38,7 @@ def test_a_search_without_the_truth_is_as_likely_as_the_genie():
     """So that its errors meet the bound as well; at high SNR and for one or two sources, in nearly every scene."""
     config = CONFIG.replaced(scene={"k_max": 2, "snr_min_db": 15.0, "range_max_m": 5.0})
     simulated = simulate(config, 40, torch.Generator().manual_seed(6))
-    searched = maximum_likelihood(simulated.measurements, config, simulated.sources.k)
+    searched = conditional_likelihood(simulated.measurements, config, simulated.sources.k)
     rss = searched.rss.gather(1, simulated.sources.k[:, None])[:, 0]
     genie = refine(simulated.measurements, simulated.sources, config).rss
     assert float((rss <= genie * (1 + 1e-6)).double().mean()) >= 0.9

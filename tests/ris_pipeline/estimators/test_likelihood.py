@@ -1,42 +1,28 @@
-"""Conditional maximum likelihood: brute force, laws, and what it does with bad input."""
+"""The maximum-likelihood search: exactness without noise, laws, counting, and what it does with bad input."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from ris_pipeline.arrays import Sources, steering_vector
+from ris_pipeline.arrays import Sources
 from ris_pipeline.channel import complex_normal
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError
-from ris_pipeline.estimators import estimate_noise_variance, grid_of, likelihood, maximum_likelihood, refine
-from ris_pipeline.estimators.greedy import SensedGrid
-from ris_pipeline.estimators.sensing import Sensing, orthonormal_basis, outside
+from ris_pipeline.estimators import likelihood, maximum_likelihood, refine_stochastic
+from ris_pipeline.estimators.likelihood import count_penalty
 from ris_pipeline.simulation import Simulated, clean_snapshots, codes_of, simulate, true_factor
 
 
-def residual_by_hand(measurements, scene, positions, config):
-    """RSS and mean squared amplitudes by NumPy least squares, snapshot by snapshot."""
-    codes = np.exp(2j * np.pi * measurements.code_index[scene].numpy() / 8)
-    rss, power = 0.0, np.zeros(len(positions))
-    for snapshot, code in zip(measurements.snapshots[scene].numpy(), codes, strict=True):
-        columns = [steering_vector(config.array, *torch.as_tensor(p, dtype=torch.float64)).numpy() for p in positions]
-        G = measurements.channel[scene].numpy() @ np.diag(code) @ np.stack(columns, axis=1)
-        b, *_ = np.linalg.lstsq(G, snapshot, rcond=None)
-        rss += np.sum(np.abs(snapshot - G @ b) ** 2)
-        power += np.abs(b) ** 2 / len(codes)
-    return rss, power
-
-
 def noise_free(config, position, symbols):
-    """Scenes with equal powers at given positions, without noise."""
+    """Scenes whose powers follow the law, at given positions, without noise."""
     count = len(position)
-    k = torch.full((count,), position.shape[1])
-    sources = Sources.from_position(position, torch.ones(position.shape[:2], dtype=torch.float64), k)
+    power = position[..., 2] ** (-2.0 * (1.0 - config.scene.power_control))
+    sources = Sources.from_position(position, power, torch.full((count,), position.shape[1]))
     simulated = simulate(config, count, torch.Generator().manual_seed(9))
     codes = codes_of(simulated.measurements, config.codes)
     clean = clean_snapshots(simulated.measurements.channel, codes, true_factor(config.array, sources), symbols)
@@ -52,77 +38,159 @@ def separated(small):
     return noise_free(small, position, complex_normal(generator, 4, 8, 3))
 
 
-def sorted_position(sources):
-    order = sources.azimuth_rad.argsort(dim=1)
-    return sources.position.gather(1, order[..., None].expand(-1, -1, 3))
-
-
-def test_noise_free_snapshots_give_exact_positions(small, separated):
-    k = torch.full((4,), 3)
-    estimate = maximum_likelihood(separated.measurements, small, k).sources
-    torch.testing.assert_close(sorted_position(estimate), separated.sources.position, rtol=0, atol=1e-6)
-
-
-def test_noise_free_static_symbols_give_exact_positions(small, separated):
-    still = separated.symbols[:, :1].expand(-1, 8, -1)
-    simulated = noise_free(small, separated.sources.position, still)
-    estimate = maximum_likelihood(simulated.measurements, small, torch.full((4,), 3)).sources
-    torch.testing.assert_close(sorted_position(estimate), separated.sources.position, rtol=0, atol=1e-6)
-
-
-def test_noise_free_count_is_exact(small, separated):
-    result = maximum_likelihood(separated.measurements, small)
-    assert result.sources.k.tolist() == [3] * 4
-    assert maximum_likelihood(replace(separated.measurements, noise_variance=None), small).sources.k.tolist() == [3] * 4
-
-
 @pytest.fixture(scope="module")
 def estimated(small, scenes):
     return maximum_likelihood(scenes.measurements, small, scenes.sources.k)
 
 
-def test_residuals_and_powers_equal_brute_force_at_the_estimate(small, scenes, estimated):
-    for scene in range(12):
-        for k in range(1, int(scenes.sources.k[scene]) + 1):
-            positions = estimated.position[scene, k - 1, :k].numpy()
-            rss, power = residual_by_hand(scenes.measurements, scene, positions, small)
-            np.testing.assert_allclose(float(estimated.rss[scene, k]), rss, rtol=1e-8)
-            np.testing.assert_allclose(estimated.power[scene, k - 1, :k].numpy(), power, rtol=1e-6)
+def sorted_position(sources):
+    order = sources.azimuth_rad.argsort(dim=1)
+    return sources.position.gather(1, order[..., None].expand(-1, -1, 3))
 
 
-def test_residual_falls_with_every_source_and_with_nothing_else(small, scenes, estimated):
-    energy = scenes.measurements.snapshots.abs().square().sum(dim=(1, 2))
-    torch.testing.assert_close(estimated.rss[:, 0], energy)
-    assert bool((estimated.rss.diff(dim=1) <= 0).all())
+def best(result):
+    return result.value.gather(1, result.sources.k[:, None])[:, 0]
+
+
+def test_noise_free_snapshots_give_exact_positions(small, separated):
+    estimate = maximum_likelihood(separated.measurements, small, torch.full((4,), 3)).sources
+    torch.testing.assert_close(sorted_position(estimate), separated.sources.position, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("power_control", [0.0, 1.0])
+def test_noise_free_static_symbols_give_exact_positions(small, separated, power_control):
+    config = small.replaced(scene={"symbols": "static", "power_control": power_control})
+    still = separated.symbols[:, :1].expand(-1, 8, -1)
+    simulated = noise_free(config, separated.sources.position, still)
+    estimate = maximum_likelihood(simulated.measurements, config, torch.full((4,), 3)).sources
+    torch.testing.assert_close(sorted_position(estimate), separated.sources.position, rtol=0, atol=1e-6)
+
+
+def test_noise_free_count_is_exact_with_a_known_and_an_unknown_noise_variance(small, separated):
+    assert maximum_likelihood(separated.measurements, small).sources.k.tolist() == [3] * 4
+    assert maximum_likelihood(replace(separated.measurements, noise_variance=None), small).sources.k.tolist() == [3] * 4
+
+
+def test_powers_far_off_the_law_are_found_where_the_spread_allows_them(separated, small):
+    """One source 10 dB above its place in the law, and one 10 dB below."""
+    wild = replace(separated.sources, power=separated.sources.power * torch.tensor([10.0, 1.0, 0.1], dtype=torch.float64))
+    codes = codes_of(separated.measurements, small.codes)
+    clean = clean_snapshots(separated.measurements.channel, codes, true_factor(small.array, wild), separated.symbols)
+    measurements = replace(separated.measurements, snapshots=clean)
+    lax = small.replaced(estimate={"power_spread_db": 10.0})
+    estimate = maximum_likelihood(measurements, lax, torch.full((4,), 3)).sources
+    torch.testing.assert_close(sorted_position(estimate), separated.sources.position, rtol=0, atol=1e-6)
+
+
+def test_criterion_falls_with_every_source_and_with_nothing_else(small, scenes, estimated):
+    energy = scenes.measurements.snapshots.abs().square().sum(dim=(1, 2)) / scenes.measurements.noise_variance
+    torch.testing.assert_close(estimated.value[:, 0], energy)
+    assert torch.equal(estimated.searched, scenes.sources.k)
     for scene, k in enumerate(scenes.sources.k.tolist()):
-        assert len(torch.unique(estimated.rss[scene])) == k + 1
+        assert len(torch.unique(estimated.value[scene])) == k + 1
         assert bool((estimated.position[scene, :, k:] == 0).all())
 
 
-def test_gain_of_a_grid_point_is_the_fall_of_the_residual(small, scenes):
-    sensing = Sensing.of(scenes.measurements, small)
-    grid = grid_of(small)
-    first = grid.search[[300]].expand(12, -1)
-    atom = sensing.sense(steering_vector(small.array, first[:, 0], first[:, 1], 1.0 / first[:, 2])[..., None])
-    basis = orthonormal_basis(atom)
-    gain = SensedGrid.of(sensing, grid).gain(basis, outside(basis, sensing.snapshots[..., None])[..., 0])
-    for scene, point in ((0, 5), (3, 700), (8, 1500)):
-        pair = grid.position[[300, point]].numpy()
-        before, _ = residual_by_hand(scenes.measurements, scene, pair[:1], small)
-        after, _ = residual_by_hand(scenes.measurements, scene, pair, small)
-        np.testing.assert_allclose(float(gain[scene, point]), before - after, rtol=1e-3, atol=1e-3 * before)
-        assert float(gain[scene, 300]) == 0.0
+def test_the_search_comes_as_low_as_a_start_at_the_truth(small):
+    simulated = simulate(small.replaced(scene={"snr_min_db": 10.0}), 24, torch.Generator().manual_seed(8))
+    found = maximum_likelihood(simulated.measurements, small, simulated.sources.k)
+    genie = refine_stochastic(simulated.measurements, simulated.sources, small)
+    assert int((best(found) > genie.value + 0.5).sum()) <= 1
 
 
-def test_refine_never_raises_the_residual_and_stays_in_the_field_of_view(small, scenes):
+def test_searching_again_leaves_the_minima_where_the_greedy_search_stops(monkeypatch):
+    """At 20 dB a plain greedy search fails on about one scene in ten with two or three sources; nine such scenes of 120."""
+    config = Config().replaced(scene={"k_min": 2, "k_max": 3, "snr_min_db": 20.0})
+    simulated = simulate(config, 120, torch.Generator().manual_seed(77))
+    hard = torch.tensor(HARD)
+    measurements, truth = simulated.measurements[hard], simulated.sources[hard]
+    genie = refine_stochastic(measurements, truth, config).value
+    searched = best(maximum_likelihood(measurements, config, truth.k))
+    monkeypatch.setattr(likelihood, "search_again", lambda problem, sensed, fit: fit)
+    greedy = best(maximum_likelihood(measurements, config, truth.k))
+    failures = int((greedy > genie + 10.0).sum())
+    assert failures >= len(HARD) - 1
+    assert int((searched > genie + 10.0).sum()) <= failures // 3
+
+
+HARD = (6, 10, 14, 31, 45, 85)
+
+
+def test_phase_and_scale_of_the_data_do_not_matter(small, scenes, estimated):
+    factor = 1e-7 * torch.exp(torch.tensor(1.1j, dtype=torch.complex128))
+    turned = replace(
+        scenes.measurements, snapshots=scenes.measurements.snapshots * factor, noise_variance=scenes.measurements.noise_variance * 1e-14
+    )
+    other = maximum_likelihood(turned, small, scenes.sources.k)
+    torch.testing.assert_close(other.value, estimated.value, rtol=1e-6, atol=1e-3)
+    torch.testing.assert_close(other.sources.position, estimated.sources.position, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(other.sources.power / 1e-14, estimated.sources.power, rtol=1e-3, atol=0)
+
+
+def test_single_scene_equals_batch_and_chunks_do_not_matter(small, scenes, estimated, monkeypatch):
+    for scene in (0, 4, 11):
+        alone = maximum_likelihood(scenes.measurements[scene : scene + 1], small, scenes.sources.k[scene : scene + 1])
+        torch.testing.assert_close(alone.value[0], estimated.value[scene], rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(alone.sources.position[0], estimated.sources.position[scene], rtol=1e-3, atol=1e-3)
+    monkeypatch.setattr(likelihood, "CHUNK_BYTES", 5_000_000)
+    other = maximum_likelihood(scenes.measurements, small, scenes.sources.k)
+    torch.testing.assert_close(other.value, estimated.value, rtol=1e-5, atol=1e-3)
+
+
+def test_the_estimate_depends_on_the_measurements_alone(small, scenes, estimated):
+    backwards = torch.tensor([5, 4, 3, 2])
+    turned = maximum_likelihood(scenes.measurements[backwards], small, scenes.sources.k[backwards])
+    torch.testing.assert_close(turned.value, estimated.value[backwards], rtol=1e-5, atol=1e-3)
+    noise = replace(scenes.measurements[:4], snapshots=complex_normal(torch.Generator().manual_seed(3), 4, 8, 8))
+    other = maximum_likelihood(noise, small, scenes.sources.k[:4]).sources
+    error = (other.position - scenes.sources.position[:4]).abs().amax(dim=-1)
+    assert float(error[other.mask].min()) > 1e-3
+
+
+def test_every_count_that_was_searched_can_be_read_from_one_search(small, scenes):
+    result = maximum_likelihood(scenes.measurements, small)
+    assert bool((result.searched >= 2).all())
+    two = result.at(torch.full((12,), 2))
+    assert torch.equal(two.position[:, :2], result.position[:, 1, :2])
+    assert bool((two.position[:, 2] == 0).all())
+    none = result.at(torch.zeros(12, dtype=torch.int64))
+    assert bool((none.position == 0).all())
+    assert torch.equal(result.at(result.sources.k).position, result.sources.position)
+
+
+def test_the_count_is_the_penalised_minimum(small, scenes):
+    result = maximum_likelihood(scenes.measurements, small)
+    score = result.value + count_penalty(small.estimate.false_alarm) * torch.arange(4)
+    assert torch.equal(score.argmin(dim=1), result.sources.k)
+    strict = maximum_likelihood(scenes.measurements, small.replaced(estimate={"false_alarm": 1e-9}))
+    assert bool((strict.sources.k <= result.sources.k).all())
+    assert int(strict.sources.k.sum()) < int(result.sources.k.sum())
+
+
+@pytest.mark.parametrize("false_alarm", [0.2, 0.05, 1e-3])
+def test_penalty_is_the_quantile_of_the_largest_of_many_one_sided_chi_squares(false_alarm):
+    tau = count_penalty(false_alarm, cells=40.0)
+    assert 40.0 * 0.5 * stats.chi2.sf(2.0 * tau, df=1) == pytest.approx(false_alarm, rel=1e-6)
+
+
+def test_one_source_too_many_is_as_rare_as_stated():
+    """At 40 default scenes of one strong source, the gain of a second one exceeds the 20 % penalty in about 8 of them."""
+    config = Config().replaced(scene={"k_max": 2, "snr_min_db": 15.0})
+    simulated = simulate(config.replaced(scene={"k_max": 1}), 40, torch.Generator().manual_seed(5))
+    value = maximum_likelihood(simulated.measurements, config).value
+    alarms = int((value[:, 1] - value[:, 2] > count_penalty(0.2)).sum())
+    assert 1 <= alarms <= 16
+
+
+def test_refinement_keeps_count_and_field_of_view_and_never_raises_the_criterion(small, scenes):
     generator = torch.Generator().manual_seed(6)
     wide = torch.rand(12, 3, 3, generator=generator, dtype=torch.float64) * torch.tensor([3.0, 1.4, 12.0]) - torch.tensor([1.5, 0.7, 0.0])
     start = Sources.from_position(wide, torch.zeros(12, 3).double(), scenes.sources.k)
-    previous = refine(scenes.measurements, start, small.replaced(estimate={"refine_steps": 1})).rss
+    previous = refine_stochastic(scenes.measurements, start, small.replaced(estimate={"refine_steps": 1})).value
     for steps in (2, 4, 8, 30):
-        refined = refine(scenes.measurements, start, small.replaced(estimate={"refine_steps": steps}))
-        assert bool((refined.rss <= previous).all())
-        previous = refined.rss
+        refined = refine_stochastic(scenes.measurements, start, small.replaced(estimate={"refine_steps": steps}))
+        assert bool((refined.value <= previous).all())
+        previous = refined.value
     azimuth, elevation, radius = (value[refined.sources.mask] for value in refined.sources.position.unbind(-1))
     assert bool((azimuth.abs() <= math.pi / 3).all())
     assert bool((elevation.abs() <= math.pi / 6).all())
@@ -130,102 +198,10 @@ def test_refine_never_raises_the_residual_and_stays_in_the_field_of_view(small, 
     assert torch.equal(refined.sources.k, scenes.sources.k)
 
 
-def test_refine_finds_a_minimum_that_brute_force_confirms(small, scenes):
-    refined = refine(scenes.measurements, scenes.sources, small.replaced(estimate={"refine_steps": 300}))
-    for scene in range(6):
-        k = int(scenes.sources.k[scene])
-        best = refined.sources.position[scene, :k].numpy()
-        rss, _ = residual_by_hand(scenes.measurements, scene, best, small)
-        np.testing.assert_allclose(float(refined.rss[scene]), rss, rtol=1e-9)
-        for source in range(k):
-            for step in (1e-3 * np.eye(3)).repeat(2, axis=0) * np.array([1, -1] * 3)[:, None]:
-                moved = best.copy()
-                moved[source] += step
-                inside = abs(moved[source, 0]) <= math.pi / 3 and abs(moved[source, 1]) <= math.pi / 6 and 0.5 <= moved[source, 2] <= 10
-                if inside:
-                    assert residual_by_hand(scenes.measurements, scene, moved, small)[0] > rss * (1 - 1e-7)
-
-
-def test_order_of_the_sources_does_not_matter(small, scenes):
-    three = scenes.sources.k == 3
-    assert int(three.sum()) >= 2
-    measurements, sources = scenes.measurements[three], scenes.sources[three]
-    turned = Sources.from_position(sources.position[:, [2, 0, 1]], sources.power[:, [2, 0, 1]], sources.k)
-    one, other = refine(measurements, sources, small), refine(measurements, turned, small)
-    torch.testing.assert_close(other.rss, one.rss, rtol=1e-5, atol=0)
-    torch.testing.assert_close(other.sources.position, one.sources.position[:, [2, 0, 1]], rtol=1e-3, atol=1e-3)
-
-
-def test_phase_and_scale_of_the_data_do_not_matter(small, scenes, estimated):
-    factor = 1e-7 * torch.exp(torch.tensor(1.1j, dtype=torch.complex128))
-    turned = replace(scenes.measurements, snapshots=scenes.measurements.snapshots * factor)
-    other = maximum_likelihood(turned, small, scenes.sources.k)
-    torch.testing.assert_close(other.rss / 1e-14, estimated.rss, rtol=1e-6, atol=0)
-    torch.testing.assert_close(other.sources.position, estimated.sources.position, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(other.sources.power / 1e-14, estimated.sources.power, rtol=1e-3, atol=0)
-
-
-def test_single_scene_equals_batch(small, scenes, estimated):
-    for scene in (0, 4, 11):
-        alone = maximum_likelihood(scenes.measurements[scene : scene + 1], small, scenes.sources.k[scene : scene + 1])
-        torch.testing.assert_close(alone.rss[0], estimated.rss[scene], rtol=1e-5, atol=0)
-        torch.testing.assert_close(alone.sources.position[0], estimated.sources.position[scene], rtol=1e-3, atol=1e-3)
-
-
-def test_chunks_do_not_matter(small, scenes, estimated, monkeypatch):
-    monkeypatch.setattr(likelihood, "CHUNK_BYTES", 5_000_000)
-    other = maximum_likelihood(scenes.measurements, small, scenes.sources.k)
-    torch.testing.assert_close(other.rss, estimated.rss, rtol=1e-5, atol=0)
-    best = other.rss.gather(1, scenes.sources.k[:, None])[:, 0]
-    torch.testing.assert_close(refine(scenes.measurements, estimated.sources, small).rss, best, rtol=1e-5, atol=0)
-
-
-def test_the_estimate_depends_on_the_measurements_alone(small, scenes, estimated):
-    backwards = torch.tensor([5, 4, 3, 2])
-    turned = maximum_likelihood(scenes.measurements[backwards], small, scenes.sources.k[backwards])
-    torch.testing.assert_close(turned.rss, estimated.rss[backwards], rtol=1e-5, atol=0)
-    noise = replace(scenes.measurements[:4], snapshots=complex_normal(torch.Generator().manual_seed(3), 4, 8, 8))
-    other = maximum_likelihood(noise, small, scenes.sources.k[:4]).sources
-    error = (other.position - scenes.sources.position[:4]).abs().amax(dim=-1)
-    assert float(error[other.mask].min()) > 1e-3
-
-
-def test_every_count_can_be_read_from_one_search(small, scenes):
-    result = maximum_likelihood(scenes.measurements, small)
-    assert bool((result.sources.k <= 3).all())
-    two = result.at(torch.full((12,), 2))
-    assert torch.equal(two.position[:, :2], result.position[:, 1, :2])
-    assert bool((two.position[:, 2] == 0).all())
-    none = result.at(torch.zeros(12, dtype=torch.int64))
-    assert bool((none.position == 0).all())
-    again = result.at(result.sources.k)
-    assert torch.equal(again.position, result.sources.position)
-
-
-def test_searching_again_leaves_the_minima_where_the_greedy_search_stops(monkeypatch):
-    config = Config().replaced(scene={"k_min": 2, "k_max": 3, "snr_min_db": 20.0})
-    hard = torch.tensor([6, 10, 14, 31, 45, 85])  # of 120 scenes, 18 stop in a local minimum
-    simulated = simulate(config, 120, torch.Generator().manual_seed(77))
-    measurements, truth = simulated.measurements[hard], simulated.sources[hard]
-    genie = refine(measurements, truth, config).rss
-    searched = maximum_likelihood(measurements, config, truth.k).rss.gather(1, truth.k[:, None])[:, 0]
-    monkeypatch.setattr(likelihood, "RESEARCH_PASSES", 0)
-    greedy = maximum_likelihood(measurements, config, truth.k).rss.gather(1, truth.k[:, None])[:, 0]
-    assert int((greedy > 1.5 * genie).sum()) >= 4
-    assert int((searched > 1.0001 * genie).sum()) <= 1
-
-
-def test_noise_variance_is_estimated_from_the_residual(small):
-    config = small.replaced(scene={"k_max": 2, "snr_min_db": 10.0})
-    simulated = simulate(config, 40, torch.Generator().manual_seed(12))
-    estimate = estimate_noise_variance(simulated.measurements, config)
-    assert float((estimate / simulated.measurements.noise_variance).median()) == pytest.approx(1.0, abs=0.12)
-
-
 def test_no_source_asked_for_is_no_source_given(small, scenes):
     result = maximum_likelihood(scenes.measurements[:2], small, torch.tensor([0, 1]))
     assert bool((result.sources.position[0] == 0).all())
-    assert bool((result.rss[0] == result.rss[0, 0]).all())
+    assert bool((result.value[0] == result.value[0, 0]).all())
 
 
 def test_silent_snapshots_give_finite_results(small, scenes):
@@ -233,7 +209,6 @@ def test_silent_snapshots_give_finite_results(small, scenes):
     result = maximum_likelihood(silent, small)
     assert result.sources.k.tolist() == [0, 0]
     assert bool(torch.isfinite(result.position).all())
-    assert bool((result.rss == 0).all())
 
 
 @pytest.mark.parametrize("name", ["snapshots", "channel"])
@@ -252,7 +227,4 @@ def test_a_count_out_of_range_is_a_readable_error(small, scenes):
 def test_stored_single_precision_gives_the_same_estimate(small, scenes, estimated):
     stored = maximum_likelihood(scenes.measurements.to(torch.complex64)[:6], small, scenes.sources.k[:6])
     assert stored.sources.position.dtype == torch.float64
-    torch.testing.assert_close(stored.rss, estimated.rss[:6], rtol=1e-4, atol=0)
-    start = scenes.sources[:6].to(torch.float32)
-    refined = refine(scenes.measurements.to(torch.complex64)[:6], start, small)
-    torch.testing.assert_close(refined.rss, refine(scenes.measurements[:6], scenes.sources[:6], small).rss, rtol=1e-4, atol=0)
+    torch.testing.assert_close(stored.value, estimated.value[:6], rtol=1e-4, atol=1e-2)

@@ -12,7 +12,6 @@ import torch
 
 from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
 from ris_pipeline.errors import IncompleteError
-from ris_pipeline.estimators import maximum_likelihood
 from ris_pipeline.evaluation.counts import RULES
 from ris_pipeline.evaluation.evaluate import crb_std, evaluate
 from ris_pipeline.evaluation.localize import METHODS, localize
@@ -167,7 +166,7 @@ def test_confusions_add_up_to_the_figures(tiny_document, tiny_test):
 def test_rules_that_methods_use_count_as_the_methods_do(tiny_document):
     counting, methods = tiny_document["counting"], tiny_document["methods"]
     assert tuple(counting) == tuple(RULES)
-    for rule, method in (("penalised_likelihood", "ml"), ("k_head_gated", "network"), ("eigenvalue", "music")):
+    for rule, method in (("stochastic_likelihood", "ml"), ("k_head_gated", "network"), ("eigenvalue", "music")):
         assert counting[rule]["k_confusion"] == methods[method]["k_confusion"], rule
 
 
@@ -300,13 +299,7 @@ def test_estimates_do_not_change_with_the_labels(tiny_test, tiny_run, monkeypatc
         found.append(estimates.sources.position)
         return estimates
 
-    def searched(*arguments):
-        likelihood = maximum_likelihood(*arguments)
-        found.append(likelihood.sources.position)
-        return likelihood
-
     monkeypatch.setattr(module, "localize", watched)
-    monkeypatch.setattr(module, "maximum_likelihood", searched)
     config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
     scenes = MemoryScenes(tiny_test.batch(torch.arange(12)))
     orders = (torch.arange(12), torch.arange(12).flip(0))
