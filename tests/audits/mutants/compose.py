@@ -287,12 +287,14 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _last_watched(body: str) -> str:
-    """The body with its last line watched, unless a line is marked already."""
-    if any(line.lstrip().startswith(WATCH) for line in body.split("\n")):
+    """The body with its last line watched, or its first where not every run comes to the last; marked lines stay as they are."""
+    lines = body.split("\n")
+    if any(line.lstrip().startswith(WATCH) for line in lines):
         return body
-    *rest, last = body.split("\n")
-    indent = len(last) - len(last.lstrip())
-    return "\n".join([*rest, f"{last[:indent]}{WATCH}{last[indent:]}"])
+    at = 0 if sum("return" in line for line in lines) > 1 or lines[0] == "try:" else -1
+    indent = len(lines[at]) - len(lines[at].lstrip())
+    lines[at] = f"{lines[at][:indent]}{WATCH}{lines[at][indent:]}"
+    return "\n".join(lines)
 
 
 def _definitions(body: str) -> str:

@@ -186,7 +186,7 @@ OPTIONS = (
     _options("a configured loading", "~diagonal_loading=self.config.covariance.diagonal_loading,"),
     _options("a loading by mapping", '~**{"diagonal_loading": 1e-3},', '~**{"diagonal_loading": 0.0},'),
     Edit("a shrinkage", LOOP, _BLENDED, _BLENDED + "\n            shrinkage=Shrinkage(0.1, 0.0, 0.3),\n~            snr_db=10.0,",
-         _BLENDED + "\n            shrinkage=None,\n~            snr_db=10.0,", "import"),
+         _BLENDED + "\n            shrinkage=None,\n~            snr_db=10.0,"),
     Edit("a loading by partial", LOOP, _CALL, _CALL.replace("return build_effective_covariance(", "build = partial(build_effective_covariance, diagonal_loading=1e-3)\n~        return build("),
          _CALL.replace("return build_effective_covariance(", "build = partial(build_effective_covariance)\n~        return build("), ""),
     Edit("loaded afterwards", LOOP, _CALL, _CALL.replace("return build", "blended = build") + "\n~        return build_effective_covariance(blended, diagonal_loading=1e-3)",

@@ -70,15 +70,19 @@ def objective(data: Path, work: Path) -> None:
     from ris_pipeline.hpo import objective as run
     from ris_pipeline.shards import read_manifest
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     trial = optuna.create_study(direction="minimize", sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     run(trial, _config(), data, read_manifest(data))
 
 
 def study(data: Path, work: Path) -> None:
     """A study of one trial."""
+    import optuna
+
     from ris_pipeline.hpo import run_study
     from ris_pipeline.shards import read_manifest
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     run_study(_config(), data, read_manifest(data), work / "study", storage=f"sqlite:///{work / 'study.db'}")
 
 
