@@ -8,21 +8,22 @@ from dataclasses import dataclass, field
 
 from audits.static import ir
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
-from audits.static.values import EMPTY, Cls, Ext, Func, Value, Values, widened
+from audits.static.values import EMPTY, LIMIT, Cls, Ext, Func, Value, Values, collapsed
 
 Key = tuple[Hashable, ...]
-LIMIT = 32  # values that a cell keeps apart; what it holds beyond them is unknown, so that the cost stays linear
-_UNLIMITED = frozenset({"bases", "hierarchy", "dunders", "hot", "impls", "hooks"})
+_UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference found in a unit: to a function of the packages, or to an outside name (`call` where it is called)."""
+    """A reference found in a unit: to a function of the packages, to an outside name (`call` where it is called), or
+    to every method of a name."""
 
     fn: FunctionInfo | None
     ext: str
     node: ir.Node
     call: ir.Call | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,12 @@ class Analysis:
         self.entries: set[FunctionInfo] = set()
         self.subclasses: dict[ClassInfo, set[ClassInfo]] = {}
         self.decorators: set[FunctionInfo] = set()
-        self.informative: dict[ir.Param, bool] = {}
+        self.declared: dict[ir.Param, Values] = {}
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.implicit_cache: dict[tuple[ClassInfo, bool], list[FunctionInfo]] = {}
+        self._full: set[Key] = set()
+        self._hot_names: set[str] = set()
         self._queue: deque[Unit] = deque()
         self._queued: set[Unit] = set()
 
@@ -94,23 +97,23 @@ class Analysis:
         """Extend the cell."""
         cell = self.cells.setdefault(key, set())
         before = len(cell)
-        if not isinstance(values, (set, frozenset)):
-            values = set(values)
-        if before + len(values) > LIMIT and key[0] not in _UNLIMITED:
-            values = widened(cell, values, LIMIT)
-        cell.update(values)
+        if key in self._full:
+            cell.update(collapsed(values) if values else EMPTY)
+        else:
+            cell.update(values)
         if len(cell) != before:
+            if len(cell) > LIMIT and key[0] not in _UNLIMITED and key not in self._full:
+                self._full.add(key)
+                self.cells[key] = cell = collapsed(cell)
             if key[0] == "name" and isinstance(key[2], str) and key[2].startswith("__"):
-                self._new_dunder(key, cell)
-            for unit in self.readers.get(key, ()):
-                self.enqueue(unit)
+                scope = key[1]
+                if isinstance(scope, Scope) and scope.cls is not None and any(isinstance(v, Func) for v in cell):
+                    self._family_changed(scope.cls)  # what handing over an instance may run
+            self._touch(key)
 
-    def _new_dunder(self, key: Key, cell: set[Value]) -> None:
-        # What handing over an instance may run depends on the special methods of every class.
-        scope = key[1]
-        if isinstance(scope, Scope) and scope.kind == "class" and any(isinstance(v, Func) for v in cell):
-            self.implicit_cache.clear()
-            self.push(("dunders",), [Ext(f"{id(scope)}.{key[2]}<{len(cell)}")])
+    def _touch(self, key: Key) -> None:
+        for unit in self.readers.get(key, ()):
+            self.enqueue(unit)
 
     def enqueue(self, unit: Unit) -> None:
         """Run the unit (again)."""
@@ -129,26 +132,39 @@ class Analysis:
             for base in new:
                 if isinstance(base, Cls):
                     self.subclasses.setdefault(base.cls, set()).add(cls)
-            self.mro_cache.clear()
-            self.below_cache.clear()
-            self.implicit_cache.clear()
-            self.push(("hierarchy",), [Ext(f"{cls.symbol}<{len(self.cells[key])}")])
+            self._family_changed(cls)
+
+    def _family_changed(self, cls: ClassInfo) -> None:
+        # Everything known of the classes above and below `cls` is found anew by whoever asked for it.
+        self.mro_cache.pop(cls, None)
+        self.below_cache.pop(cls, None)
+        for relative in {*self._order(cls), *self.below(cls)}:
+            self.mro_cache.pop(relative, None)
+            self.below_cache.pop(relative, None)
+            self.implicit_cache.pop((relative, True), None)
+            self.implicit_cache.pop((relative, False), None)
+            self._touch(("family", relative))
 
     def mro(self, unit: Unit, cls: ClassInfo) -> list[ClassInfo]:
         """The method resolution order within the packages, approximately."""
-        self.read(unit, ("hierarchy",))
+        self.read(unit, ("family", cls))
+        return self._order(cls)
+
+    def _order(self, cls: ClassInfo, below: tuple[ClassInfo, ...] = ()) -> list[ClassInfo]:
         known = self.mro_cache.get(cls)
         if known is None:
-            known = self.mro_cache[cls] = self._linearise(cls, ())
+            order = [cls]
+            bases = [b.cls for b in self.cells.get(("bases", cls), ()) if isinstance(b, Cls)]
+            circular = False
+            for base in sorted(bases, key=lambda c: (_base_rank(cls, c), c.symbol)):
+                if base in below or base is cls:
+                    circular = True
+                else:
+                    order += self._order(base, (*below, cls))
+            known = list(reversed(dict.fromkeys(reversed(order))))
+            if not (below and circular):
+                self.mro_cache[cls] = known
         return known
-
-    def _linearise(self, cls: ClassInfo, below: tuple[ClassInfo, ...]) -> list[ClassInfo]:
-        order = [cls]
-        bases = sorted((b.cls for b in self.cells.get(("bases", cls), ()) if isinstance(b, Cls)), key=lambda c: _base_rank(cls, c))
-        for base in bases:
-            if base not in below and base is not cls:
-                order += self._linearise(base, (*below, cls))
-        return [c for i, c in enumerate(order) if c not in order[i + 1 :]]
 
     def outside_bases(self, unit: Unit, cls: ClassInfo) -> set[str]:
         """The outside classes above `cls`."""
@@ -177,15 +193,29 @@ class Analysis:
             self.enqueue(unit)
             self.push(("hot", fn), [Ext("hot")])
 
-    def solve(self) -> None:
-        """Run until nothing changes; units that starve for a value then take it as unknown and run again."""
+    def ensure_hot_name(self, name: str) -> None:
+        """Analyse every method of this name as part of the hot path."""
+        if name not in self._hot_names:
+            self._hot_names.add(name)
+            for fn in self.project.methods_named.get(name, ()):
+                self.ensure_hot(fn)
+
+    def targets(self, ref: Ref) -> list[FunctionInfo]:
+        """The functions of the packages that a reference may mean."""
+        return [ref.fn] if ref.fn is not None else self.project.methods_named.get(ref.method, [])
+
+    def _drain(self) -> None:
         from audits.static.interp import Interp  # noqa: PLC0415 - the interpreter works on these cells
 
+        while self._queue:
+            unit = self._queue.popleft()
+            self._queued.discard(unit)
+            Interp(self, unit).run()
+
+    def solve(self) -> None:
+        """Run until nothing changes; units that starve for a value then take it as unknown and run again."""
         while True:
-            while self._queue:
-                unit = self._queue.popleft()
-                self._queued.discard(unit)
-                Interp(self, unit).run()
+            self._drain()
             starving = [u for u in self.all_units() if u.starved and not u.settled]
             if not starving:
                 return
@@ -198,6 +228,7 @@ class Analysis:
         for _, module in sorted(self.project.modules.items()):
             self.modules[module] = Unit(module, None, hot=False)
             self.enqueue(self.modules[module])
+        self._drain()  # imports and classes first: what functions do depends on them
         for fn in self.project.functions:
             self.cold[fn] = Unit(fn.module, fn, hot=False)
             self.enqueue(self.cold[fn])

@@ -27,10 +27,12 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
     SuperOf,
     Value,
     Values,
+    bounded,
     callables,
 )
 
@@ -102,6 +104,11 @@ class Interp:
                     self.unit.refs.append(Ref(None, value.name, node, call))
             elif value in self.noted:
                 continue
+            elif isinstance(value, Named):
+                self.noted.add(value)
+                self.unit.refs.append(Ref(None, "", node, method=value.name))
+                if self.hot:
+                    self.a.ensure_hot_name(value.name)
             elif isinstance(value, Cls):
                 self.noted.add(value)
                 for fn in lookup.constructors(self, value.cls):
@@ -134,7 +141,7 @@ class Interp:
         for param in params:
             if param.annotation is not None:
                 values = self.annotation(param.annotation, outer)
-                self.a.informative[param] = bool(values)
+                self.a.declared[param] = values
                 self.push_name(scope, param.name, values)
             if param.default is not None:
                 self.push_name(scope, param.name, self.eval(param.default, outer))
@@ -391,10 +398,10 @@ class Interp:
             values = frozenset(self.read(*self.a.name_key(found, node.id, hot=True)))
             if owner not in self.a.hot or owner not in self.a.decorators:
                 values |= self.read(*self.a.name_key(found, node.id, hot=False))
-        if len(values) > 1 and (UNKNOWN in values or WIDE in values) and owner is not None:
+        if (WIDE in values or (UNKNOWN in values and len(values) > 1)) and owner is not None:
             for param in owner.node.params:
-                if param.name == node.id and self.a.informative.get(param):
-                    values -= {UNKNOWN, WIDE}
+                if param.name == node.id and self.a.declared.get(param):
+                    values = values - {UNKNOWN, WIDE} | self.a.declared[param]
         if not values and node.id in _MODULE_NAMES | {"__path__", "__all__", "__spec__", "__package__"}:
             return frozenset((TEXT,))
         return self.or_unknown(values)
@@ -493,14 +500,14 @@ class Interp:
         return frozenset((NUMBER,))
 
     def _sequence(self, node: ir.Sequence, scope: Scope, use: str) -> Values:
-        return EMPTY.union(*(self.eval(i, scope, use) for i in node.items))
+        return bounded(v for i in node.items for v in self.eval(i, scope, use))
 
     def _starred(self, node: ir.Starred, scope: Scope, use: str) -> Values:
         return lookup.elements(self, self.eval(node.value, scope, use))
 
     def _dict(self, node: ir.Dict, scope: Scope, use: str) -> Values:
-        keys = EMPTY.union(*(self.eval(k, scope) for k in node.keys if k is not None))
-        return EMPTY.union(*(self.eval(v, scope, use) for v in node.values)) | keys
+        keys = bounded(v for k in node.keys if k is not None for v in self.eval(k, scope))
+        return bounded(v for item in node.values for v in self.eval(item, scope, use)) | keys
 
     def _ifexp(self, node: ir.IfExp, scope: Scope, use: str) -> Values:
         self.eval(node.test, scope)

@@ -24,6 +24,7 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
     SuperOf,
     UnknownValue,
@@ -66,7 +67,7 @@ def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassIn
 def _members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None) -> Values:
     out: set[Value] = set()
     family = [cls] if exact else [cls, *i.a.below(cls)]
-    i.read("hierarchy")
+    i.read("family", cls)
     for candidate in family:
         order = i.a.mro(i.unit, candidate)
         if after is not None:
@@ -121,8 +122,7 @@ def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
 
 def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     """What may run when an instance is handed to something else: its operators, and its call."""
-    i.read("hierarchy")
-    i.read("dunders")
+    i.read("family", value.cls)
     key = (value.cls, value.exact)
     known = i.a.implicit_cache.get(key)
     if known is None:
@@ -176,11 +176,15 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
-    receivers = list(receivers)
     out: set[Value] = set()
+    unknown = False
     for receiver in receivers:
-        if not (isinstance(receiver, UnknownValue) and len(receivers) > 1 and out):
+        if receiver is UNKNOWN:
+            unknown = True
+        else:
             out |= attribute(i, receiver, name)
+    if unknown and not out:
+        out |= attribute(i, UNKNOWN, name)
     return i.or_unknown(frozenset(out))
 
 
@@ -192,7 +196,7 @@ def as_value(values: Values) -> Values:
             out.add(TENSOR)
         elif isinstance(value, Ext) and (value.name.startswith("?.") or _DATA.match(value.name)):
             out.add(OUTSIDE)
-        elif not (isinstance(value, Func) and value.weak):
+        elif not isinstance(value, Named):
             out.add(value)
     return frozenset(out - {OUTSIDE} if UNKNOWN in out else out)
 
@@ -233,7 +237,7 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
 def _outside(a: Analysis, base: str, name: str) -> Value:
     if base.startswith("torch.Tensor."):
         base = "torch.Tensor"
-    if base.startswith("?.") or base.count(".") > 5:
+    if base.startswith("?.") or base.count(".") > (1 if base.startswith("builtins.") else 5):
         return Ext(f"?.{name}")
     full = f"{base}.{name}"
     module = a.project.modules.get(full)
@@ -251,13 +255,14 @@ def _outside_instance(i: Interp, value: ExtInst, name: str) -> Values:
     out: set[Value] = {Ext(f"{value.name}.{name}")}
     if "torch.nn" in value.name or value.name.endswith("Module"):
         # `model: nn.Module` may be any module of the packages; its attributes are looked up by name.
-        out |= {v for v in _by_name(i, name) if isinstance(v, Func) and name != "forward"} if i.unit.settled else set()
+        out |= {v for v in _by_name(i, name) if isinstance(v, (Func, Named)) and name != "forward"} if i.unit.settled else set()
     return frozenset(out)
 
 
 def _by_name(i: Interp, name: str) -> Values:
     out: set[Value] = {Ext(f"?.{name}")}
-    out |= {Func(fn, bound=True, weak=True) for fn in i.a.project.methods_named.get(name, ())}
+    if name in i.a.project.methods_named:
+        out.add(Named(name))
     out |= held(i.read("uattr", name)) if not name.startswith("__") else set()
     return frozenset(out | {UNKNOWN})
 

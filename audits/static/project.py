@@ -36,6 +36,7 @@ class FunctionInfo:
     cls: ClassInfo | None
     enclosing: FunctionInfo | None
     flags: frozenset[str]
+    values: dict[object, object] = field(default_factory=dict)  # its abstract values, each made once
 
     @property
     def symbol(self) -> str:
@@ -57,6 +58,7 @@ class ClassInfo:
     qualname: str
     scope: Scope
     outer: Scope
+    values: dict[object, object] = field(default_factory=dict)
 
     @property
     def symbol(self) -> str:
@@ -77,6 +79,7 @@ class ModuleInfo:
     scope: Scope = field(init=False)
     functions: dict[str, FunctionInfo] = field(default_factory=dict)
     classes: dict[str, ClassInfo] = field(default_factory=dict)
+    values: dict[object, object] = field(default_factory=dict)
 
     def absolute(self, module: str, level: int) -> str:
         """The dotted name that `from <dots><module> import …` in this file refers to."""
