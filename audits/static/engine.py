@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from audits.static import ir
+from audits.static.members import Member
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
 from audits.static.values import EMPTY, LIMIT, Cls, Ext, Func, Value, Values, collapsed
 
@@ -55,6 +56,10 @@ class Unit:
     receivers: dict[ir.Expr, Values] = field(default_factory=dict)
     exponents: dict[ir.Call, Values] = field(default_factory=dict)
 
+    def notify(self, analysis: Analysis, key: Key) -> None:  # noqa: ARG002 - a unit runs again whatever has grown
+        """A cell that this unit has read has grown."""
+        analysis.enqueue(self)
+
 
 class Analysis:
     """The cells, their readers and the work list."""
@@ -62,7 +67,7 @@ class Analysis:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.cells: dict[Key, set[Value]] = {}
-        self.readers: dict[Key, dict[Unit, None]] = {}
+        self.readers: dict[Key, dict[Unit | Member, None]] = {}
         self.cold: dict[FunctionInfo, Unit] = {}
         self.hot: dict[FunctionInfo, Unit] = {}
         self.modules: dict[ModuleInfo, Unit] = {}
@@ -72,7 +77,9 @@ class Analysis:
         self.declared: dict[ir.Param, Values] = {}
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
-        self.implicit_cache: dict[tuple[ClassInfo, bool], list[FunctionInfo]] = {}
+        self.implicit_cache: dict[tuple[ClassInfo, bool], list[str]] = {}
+        self._members: dict[Key, Member] = {}
+        self.returning: dict[FunctionInfo, bool] = {}
         self._full: set[Key] = set()
         self._hot_names: set[str] = set()
         self._queue: deque[Unit] = deque()
@@ -80,7 +87,7 @@ class Analysis:
 
     # -- cells
 
-    def read(self, unit: Unit, key: Key) -> set[Value]:
+    def read(self, unit: Unit | Member, key: Key) -> set[Value]:
         """The cell's values; `unit` runs again when they grow."""
         readers = self.readers.get(key)
         if readers is None:
@@ -105,15 +112,12 @@ class Analysis:
             if len(cell) > LIMIT and key[0] not in _UNLIMITED and key not in self._full:
                 self._full.add(key)
                 self.cells[key] = cell = collapsed(cell)
-            if key[0] == "name" and isinstance(key[2], str) and key[2].startswith("__"):
-                scope = key[1]
-                if isinstance(scope, Scope) and scope.cls is not None and any(isinstance(v, Func) for v in cell):
-                    self._family_changed(scope.cls)  # what handing over an instance may run
-            self._touch(key)
+            self.touch(key)
 
-    def _touch(self, key: Key) -> None:
-        for unit in self.readers.get(key, ()):
-            self.enqueue(unit)
+    def touch(self, key: Key) -> None:
+        """Tell everyone who has read `key`."""
+        for reader in list(self.readers.get(key, ())):
+            reader.notify(self, key)
 
     def enqueue(self, unit: Unit) -> None:
         """Run the unit (again)."""
@@ -138,19 +142,22 @@ class Analysis:
         # Everything known of the classes above and below `cls` is found anew by whoever asked for it.
         self.mro_cache.pop(cls, None)
         self.below_cache.pop(cls, None)
-        for relative in {*self._order(cls), *self.below(cls)}:
+        family = {*self.order(cls), *self.below(cls)}
+        for relative in family:
             self.mro_cache.pop(relative, None)
             self.below_cache.pop(relative, None)
             self.implicit_cache.pop((relative, True), None)
             self.implicit_cache.pop((relative, False), None)
-            self._touch(("family", relative))
+        for relative in family:
+            self.touch(("family", relative))
 
     def mro(self, unit: Unit, cls: ClassInfo) -> list[ClassInfo]:
         """The method resolution order within the packages, approximately."""
         self.read(unit, ("family", cls))
-        return self._order(cls)
+        return self.order(cls)
 
-    def _order(self, cls: ClassInfo, below: tuple[ClassInfo, ...] = ()) -> list[ClassInfo]:
+    def order(self, cls: ClassInfo, below: tuple[ClassInfo, ...] = ()) -> list[ClassInfo]:
+        """The method resolution order, for who reads the family of `cls` anyway."""
         known = self.mro_cache.get(cls)
         if known is None:
             order = [cls]
@@ -160,11 +167,21 @@ class Analysis:
                 if base in below or base is cls:
                     circular = True
                 else:
-                    order += self._order(base, (*below, cls))
+                    order += self.order(base, (*below, cls))
             known = list(reversed(dict.fromkeys(reversed(order))))
             if not (below and circular):
                 self.mro_cache[cls] = known
         return known
+
+    def member(self, unit: Unit, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
+        """What `name` is on an instance of `cls`; `unit` runs again when that grows."""
+        key: Key = ("member", cls, name, exact, after)
+        known = self._members.get(key)
+        if known is None:
+            known = self._members[key] = Member(cls, name, exact=exact, after=after)
+            known.compute(self)
+        self.readers.setdefault(key, {})[unit] = None
+        return known.values
 
     def outside_bases(self, unit: Unit, cls: ClassInfo) -> set[str]:
         """The outside classes above `cls`."""
@@ -185,6 +202,13 @@ class Analysis:
         return known
 
     # -- running
+
+    def returns_value(self, fn: FunctionInfo) -> bool:
+        """Whether the body has a `return` or a `yield`."""
+        known = self.returning.get(fn)
+        if known is None:
+            known = self.returning[fn] = any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body))
+        return known
 
     def ensure_hot(self, fn: FunctionInfo) -> None:
         """Analyse `fn` as part of the hot path."""

@@ -53,7 +53,6 @@ class Interp:
         self.a = analysis
         self.unit = unit
         self.hot = unit.hot
-        self.members: dict[tuple[object, ...], Values] = {}
         self.noted: set[Value] = set()
         self.referred: set[FunctionInfo] = set()
 
@@ -151,7 +150,7 @@ class Interp:
             self.decorated(fn.node.decorators, frozenset((Func(fn),)), outer)
         if fn.node.returns is not None:
             self.a.push(("ret", fn, self.hot), self.annotation(fn.node.returns, outer))
-        if not any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body)):
+        if not self.a.returns_value(fn):
             self.a.push(("ret", fn, self.hot), [NOTHING])
 
     def decorated(self, decorators: list[ir.Expr], values: Values, scope: Scope) -> Values:

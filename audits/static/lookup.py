@@ -56,32 +56,7 @@ _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules",
 
 def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
     """What `name` is on an instance of `cls`: from its classes, its instances and, unless exact, its subclasses."""
-    key = (cls, name, exact, after)
-    known = i.members.get(key)
-    if known is None:
-        # Once for each run: whatever grows in between runs the unit again.
-        known = i.members[key] = _members(i, cls, name, exact=exact, after=after)
-    return known
-
-
-def _members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None) -> Values:
-    out: set[Value] = set()
-    family = [cls] if exact else [cls, *i.a.below(cls)]
-    i.read("family", cls)
-    for candidate in family:
-        order = i.a.mro(i.unit, candidate)
-        if after is not None:
-            order = order[order.index(after) + 1 :] if after in order else []
-        elif candidate is not cls:
-            order = order[: order.index(cls)] if cls in order else order
-        for owner in order:
-            if name in owner.scope.names:
-                out |= i.read(*i.a.name_key(owner.scope, name, hot=False))
-                break
-        if after is None:
-            for owner in order:
-                out |= i.read("attr", owner, name)
-    return frozenset(out)
+    return i.a.member(i.unit, cls, name, exact=exact, after=after)
 
 
 def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> list[FunctionInfo]:
@@ -124,21 +99,20 @@ def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     """What may run when an instance is handed to something else: its operators, and its call."""
     i.read("family", value.cls)
     key = (value.cls, value.exact)
-    known = i.a.implicit_cache.get(key)
-    if known is None:
-        known = i.a.implicit_cache[key] = _special_methods(i, value)
+    names = i.a.implicit_cache.get(key)
+    if names is None:
+        names = i.a.implicit_cache[key] = _special_names(i, value)
+    found = [fn for name in names for fn in methods(i, value.cls, name, exact=value.exact)]
     if i.a.outside_bases(i.unit, value.cls):
-        return known + [fn for fn, _ in call_targets(i, value)]
-    return known
+        return found + [fn for fn, _ in call_targets(i, value)]
+    return found
 
 
-def _special_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
-    names: set[str] = set()
+def _special_names(i: Interp, value: Inst) -> list[str]:
     family = [value.cls] if value.exact else [value.cls, *i.a.below(value.cls)]
-    for candidate in family:
-        for owner in i.a.mro(i.unit, candidate):
-            names.update(n for n in owner.scope.names if n.startswith("__") and n.endswith("__"))
-    return [fn for name in sorted(names - _NOT_IMPLICIT) for fn in methods(i, value.cls, name, exact=value.exact)]
+    owners = dict.fromkeys(owner for candidate in family for owner in i.a.order(candidate))
+    names = {n for owner in owners for n in owner.scope.names if n.startswith("__") and n.endswith("__")}
+    return sorted(names - _NOT_IMPLICIT)
 
 
 def call_targets(i: Interp, value: Inst, seen: tuple[ClassInfo, ...] = ()) -> list[tuple[FunctionInfo, bool]]:
