@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audits.static.audit import run_audit
+from audits.static.cache import FOLDER, Cache
 from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
 from audits.static.findings import Report
 from audits.static.report import FORMATS, text, write_atomically
 from audits.static.rules import all_rules
+from audits.static.run import audit
 from audits.static.settings import load_settings, nearest
 
 CLEAN, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
@@ -26,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", action="append", default=[], metavar="FMT[=PATH]", help=f"{', '.join(FORMATS)}; repeatable")
     parser.add_argument("--select", action="append", default=[], metavar="CODES", help="only these rules")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODES", help="all but these rules")
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help=f"where facts and results are kept (default: ROOT/{FOLDER})")
+    parser.add_argument("--no-cache", action="store_true", help="read and write no cache")
     parser.add_argument("--list-rules", action="store_true", help="list the rules and stop")
     parser.add_argument("--explain", metavar="CODE", help="print a rule's manual with its cases and stop")
     return parser
@@ -60,10 +63,16 @@ def _run(options: argparse.Namespace) -> int:
         raise AuditInputError(f"--root: expected a folder, got {str(root)!r}.")
     settings = load_settings(options.config or root / "pyproject.toml")
     select, ignore = _codes(options.select), _codes(options.ignore)
-    report = run_audit(root.resolve(), settings, select=select, ignore=ignore)
+    report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root))
     for name, path in outputs:
         _emit(report, name, path)
     return FINDINGS if report.findings else CLEAN
+
+
+def _cache(options: argparse.Namespace, root: Path) -> Cache | None:
+    if options.no_cache:
+        return None
+    return Cache.open(options.cache_dir or root / FOLDER, required=options.cache_dir is not None)
 
 
 def _codes(values: list[str]) -> list[str]:

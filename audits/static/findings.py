@@ -69,3 +69,5 @@ class Report:
     timings_s: dict[str, float] = field(default_factory=dict)
     sources: dict[str, list[str]] = field(default_factory=dict)
     files: int = 0
+    functions: int = 0
+    sources_sha256: str = ""

@@ -8,7 +8,6 @@ from typing import Any
 
 from audits.static import externals, ir, lookup
 from audits.static.engine import Analysis, Issue, Ref, Unit
-from audits.static.lower import lower_expression
 from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
 from audits.static.values import (
     EMPTY,
@@ -186,7 +185,7 @@ class Interp:
         if isinstance(expr, ir.Constant):
             if not isinstance(expr.value, str):
                 return EMPTY
-            parsed = lower_expression(expr.value, expr)
+            parsed = _parsed(expr.value, expr)
             return self.annotation(parsed, scope, depth - 1) if parsed is not None else EMPTY
         silent = _Silent(self.a, self.unit)
         out: set[Value] = set()
@@ -197,7 +196,7 @@ class Interp:
             elif isinstance(value, Ext) and value.name not in _UNINFORMATIVE:
                 out.add(ExtInst(value.name))
             elif isinstance(value, Const):
-                parsed = lower_expression(value.value, expr)
+                parsed = _parsed(value.value, expr)
                 if parsed is not None and depth > 0 and not isinstance(parsed, ir.Constant):
                     out |= self.annotation(parsed, scope, depth - 1)
         self.unit.starved = self.unit.starved or silent.unit.starved
@@ -559,6 +558,12 @@ class _Silent(Interp):
 
     def issue(self, node: ir.Node, message: str, hint: str = "") -> None:
         return None
+
+
+def _parsed(text: str, like: ir.Node) -> ir.Expr | None:
+    from audits.static.lower import lower_expression  # noqa: PLC0415 - LibCST is slow to import
+
+    return lower_expression(text, like)
 
 
 _Handler = Callable[..., Any]
