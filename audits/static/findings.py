@@ -71,3 +71,5 @@ class Report:
     files: int = 0
     functions: int = 0
     sources_sha256: str = ""
+    baselined: int = 0
+    elsewhere: int = 0
