@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audits.static import ir
 from audits.static.cache import Cache, facts_key, load_facts
-from audits.static.sources import SourceFile, locate, read_sources
+from audits.static.sources import SourceFile, is_beside, read_sources
 
 
 @dataclass(eq=False, slots=True)
@@ -133,7 +133,7 @@ class Project:
         """Whether an outside dotted name belongs to code beside the packages, which nobody asked to analyse."""
         top = name.split(".", maxsplit=1)[0]
         if top not in self._local:
-            self._local[top] = top.isidentifier() and locate(self.root, top) is not None
+            self._local[top] = is_beside(self.root, top)
         return self._local[top]
 
     @property

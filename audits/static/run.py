@@ -15,7 +15,7 @@ from typing import Any
 from audits.static.cache import Cache, analyser_version, dump_facts, facts_key, load_facts
 from audits.static.findings import Report
 from audits.static.settings import Settings
-from audits.static.sources import SourceFile, locate, read_sources
+from audits.static.sources import SourceFile, is_beside, read_sources
 
 
 def audit(
@@ -84,5 +84,5 @@ def _stored(root: Path, cache: Cache | None, key: str) -> Report | None:
     if not isinstance(known, tuple):
         return None
     report, asked = known
-    same = all((locate(root, name) is not None) == there for name, there in asked.items())
+    same = all(is_beside(root, name) == there for name, there in asked.items())
     return report if same and isinstance(report, Report) else None

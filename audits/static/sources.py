@@ -36,6 +36,16 @@ def locate(root: Path, package: str) -> Path | None:
     return None
 
 
+def is_installation(root: Path) -> bool:
+    """Whether `root` holds installed distributions, so that what lies beside a package is not part of its repository."""
+    return any(True for _ in root.glob("*.dist-info"))
+
+
+def is_beside(root: Path, name: str) -> bool:
+    """Whether a top-level name is code of the same repository as the packages under `root`."""
+    return name.isidentifier() and locate(root, name) is not None and not is_installation(root)
+
+
 def read_sources(root: Path, packages: Iterable[str]) -> list[SourceFile]:
     """Every module of the packages.
 
