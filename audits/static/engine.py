@@ -7,22 +7,24 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from audits.static import ir
+from audits.static.members import Member
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
-from audits.static.values import EMPTY, Cls, Ext, Func, Value, Values, widened
+from audits.static.values import EMPTY, LIMIT, Cls, Ext, Func, Value, Values, collapsed
 
 Key = tuple[Hashable, ...]
-LIMIT = 32  # values that a cell keeps apart; what it holds beyond them is unknown, so that the cost stays linear
-_UNLIMITED = frozenset({"bases", "hierarchy", "dunders", "hot", "impls", "hooks"})
+_UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference found in a unit: to a function of the packages, or to an outside name (`call` where it is called)."""
+    """A reference found in a unit: to a function of the packages, to an outside name (`call` where it is called), or
+    to every method of a name."""
 
     fn: FunctionInfo | None
     ext: str
     node: ir.Node
     call: ir.Call | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Unit:
     receivers: dict[ir.Expr, Values] = field(default_factory=dict)
     exponents: dict[ir.Call, Values] = field(default_factory=dict)
 
+    def notify(self, analysis: Analysis, key: Key) -> None:  # noqa: ARG002 - a unit runs again whatever has grown
+        """A cell that this unit has read has grown."""
+        analysis.enqueue(self)
+
 
 class Analysis:
     """The cells, their readers and the work list."""
@@ -61,23 +67,27 @@ class Analysis:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.cells: dict[Key, set[Value]] = {}
-        self.readers: dict[Key, dict[Unit, None]] = {}
+        self.readers: dict[Key, dict[Unit | Member, None]] = {}
         self.cold: dict[FunctionInfo, Unit] = {}
         self.hot: dict[FunctionInfo, Unit] = {}
         self.modules: dict[ModuleInfo, Unit] = {}
         self.entries: set[FunctionInfo] = set()
         self.subclasses: dict[ClassInfo, set[ClassInfo]] = {}
         self.decorators: set[FunctionInfo] = set()
-        self.informative: dict[ir.Param, bool] = {}
+        self.declared: dict[ir.Param, Values] = {}
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
-        self.implicit_cache: dict[tuple[ClassInfo, bool], list[FunctionInfo]] = {}
+        self.implicit_cache: dict[tuple[ClassInfo, bool], list[str]] = {}
+        self._members: dict[Key, Member] = {}
+        self.returning: dict[FunctionInfo, bool] = {}
+        self._full: set[Key] = set()
+        self._hot_names: set[str] = set()
         self._queue: deque[Unit] = deque()
         self._queued: set[Unit] = set()
 
     # -- cells
 
-    def read(self, unit: Unit, key: Key) -> set[Value]:
+    def read(self, unit: Unit | Member, key: Key) -> set[Value]:
         """The cell's values; `unit` runs again when they grow."""
         readers = self.readers.get(key)
         if readers is None:
@@ -94,23 +104,20 @@ class Analysis:
         """Extend the cell."""
         cell = self.cells.setdefault(key, set())
         before = len(cell)
-        if not isinstance(values, (set, frozenset)):
-            values = set(values)
-        if before + len(values) > LIMIT and key[0] not in _UNLIMITED:
-            values = widened(cell, values, LIMIT)
-        cell.update(values)
+        if key in self._full:
+            cell.update(collapsed(values) if values else EMPTY)
+        else:
+            cell.update(values)
         if len(cell) != before:
-            if key[0] == "name" and isinstance(key[2], str) and key[2].startswith("__"):
-                self._new_dunder(key, cell)
-            for unit in self.readers.get(key, ()):
-                self.enqueue(unit)
+            if len(cell) > LIMIT and key[0] not in _UNLIMITED and key not in self._full:
+                self._full.add(key)
+                self.cells[key] = cell = collapsed(cell)
+            self.touch(key)
 
-    def _new_dunder(self, key: Key, cell: set[Value]) -> None:
-        # What handing over an instance may run depends on the special methods of every class.
-        scope = key[1]
-        if isinstance(scope, Scope) and scope.kind == "class" and any(isinstance(v, Func) for v in cell):
-            self.implicit_cache.clear()
-            self.push(("dunders",), [Ext(f"{id(scope)}.{key[2]}<{len(cell)}")])
+    def touch(self, key: Key) -> None:
+        """Tell everyone who has read `key`."""
+        for reader in list(self.readers.get(key, ())):
+            reader.notify(self, key)
 
     def enqueue(self, unit: Unit) -> None:
         """Run the unit (again)."""
@@ -129,26 +136,52 @@ class Analysis:
             for base in new:
                 if isinstance(base, Cls):
                     self.subclasses.setdefault(base.cls, set()).add(cls)
-            self.mro_cache.clear()
-            self.below_cache.clear()
-            self.implicit_cache.clear()
-            self.push(("hierarchy",), [Ext(f"{cls.symbol}<{len(self.cells[key])}")])
+            self._family_changed(cls)
+
+    def _family_changed(self, cls: ClassInfo) -> None:
+        # Everything known of the classes above and below `cls` is found anew by whoever asked for it.
+        self.mro_cache.pop(cls, None)
+        self.below_cache.pop(cls, None)
+        family = {*self.order(cls), *self.below(cls)}
+        for relative in family:
+            self.mro_cache.pop(relative, None)
+            self.below_cache.pop(relative, None)
+            self.implicit_cache.pop((relative, True), None)
+            self.implicit_cache.pop((relative, False), None)
+        for relative in family:
+            self.touch(("family", relative))
 
     def mro(self, unit: Unit, cls: ClassInfo) -> list[ClassInfo]:
         """The method resolution order within the packages, approximately."""
-        self.read(unit, ("hierarchy",))
+        self.read(unit, ("family", cls))
+        return self.order(cls)
+
+    def order(self, cls: ClassInfo, below: tuple[ClassInfo, ...] = ()) -> list[ClassInfo]:
+        """The method resolution order, for who reads the family of `cls` anyway."""
         known = self.mro_cache.get(cls)
         if known is None:
-            known = self.mro_cache[cls] = self._linearise(cls, ())
+            order = [cls]
+            bases = [b.cls for b in self.cells.get(("bases", cls), ()) if isinstance(b, Cls)]
+            circular = False
+            for base in sorted(bases, key=lambda c: (_base_rank(cls, c), c.symbol)):
+                if base in below or base is cls:
+                    circular = True
+                else:
+                    order += self.order(base, (*below, cls))
+            known = list(reversed(dict.fromkeys(reversed(order))))
+            if not (below and circular):
+                self.mro_cache[cls] = known
         return known
 
-    def _linearise(self, cls: ClassInfo, below: tuple[ClassInfo, ...]) -> list[ClassInfo]:
-        order = [cls]
-        bases = sorted((b.cls for b in self.cells.get(("bases", cls), ()) if isinstance(b, Cls)), key=lambda c: _base_rank(cls, c))
-        for base in bases:
-            if base not in below and base is not cls:
-                order += self._linearise(base, (*below, cls))
-        return [c for i, c in enumerate(order) if c not in order[i + 1 :]]
+    def member(self, unit: Unit, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
+        """What `name` is on an instance of `cls`; `unit` runs again when that grows."""
+        key: Key = ("member", cls, name, exact, after)
+        known = self._members.get(key)
+        if known is None:
+            known = self._members[key] = Member(cls, name, exact=exact, after=after)
+            known.compute(self)
+        self.readers.setdefault(key, {})[unit] = None
+        return known.values
 
     def outside_bases(self, unit: Unit, cls: ClassInfo) -> set[str]:
         """The outside classes above `cls`."""
@@ -170,6 +203,13 @@ class Analysis:
 
     # -- running
 
+    def returns_value(self, fn: FunctionInfo) -> bool:
+        """Whether the body has a `return` or a `yield`."""
+        known = self.returning.get(fn)
+        if known is None:
+            known = self.returning[fn] = any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body))
+        return known
+
     def ensure_hot(self, fn: FunctionInfo) -> None:
         """Analyse `fn` as part of the hot path."""
         if fn not in self.hot:
@@ -177,15 +217,29 @@ class Analysis:
             self.enqueue(unit)
             self.push(("hot", fn), [Ext("hot")])
 
-    def solve(self) -> None:
-        """Run until nothing changes; units that starve for a value then take it as unknown and run again."""
+    def ensure_hot_name(self, name: str) -> None:
+        """Analyse every method of this name as part of the hot path."""
+        if name not in self._hot_names:
+            self._hot_names.add(name)
+            for fn in self.project.methods_named.get(name, ()):
+                self.ensure_hot(fn)
+
+    def targets(self, ref: Ref) -> list[FunctionInfo]:
+        """The functions of the packages that a reference may mean."""
+        return [ref.fn] if ref.fn is not None else self.project.methods_named.get(ref.method, [])
+
+    def _drain(self) -> None:
         from audits.static.interp import Interp  # noqa: PLC0415 - the interpreter works on these cells
 
+        while self._queue:
+            unit = self._queue.popleft()
+            self._queued.discard(unit)
+            Interp(self, unit).run()
+
+    def solve(self) -> None:
+        """Run until nothing changes; units that starve for a value then take it as unknown and run again."""
         while True:
-            while self._queue:
-                unit = self._queue.popleft()
-                self._queued.discard(unit)
-                Interp(self, unit).run()
+            self._drain()
             starving = [u for u in self.all_units() if u.starved and not u.settled]
             if not starving:
                 return
@@ -198,6 +252,7 @@ class Analysis:
         for _, module in sorted(self.project.modules.items()):
             self.modules[module] = Unit(module, None, hot=False)
             self.enqueue(self.modules[module])
+        self._drain()  # imports and classes first: what functions do depends on them
         for fn in self.project.functions:
             self.cold[fn] = Unit(fn.module, fn, hot=False)
             self.enqueue(self.cold[fn])

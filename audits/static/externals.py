@@ -25,11 +25,13 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
     SuperOf,
     UnknownValue,
     Value,
     Values,
+    bounded,
     callables,
     held,
 )
@@ -116,13 +118,13 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
     if not out and callees:
         i.unit.starved = True
         return frozenset((UNKNOWN,)) if i.unit.settled else EMPTY
-    return frozenset(out)
+    return bounded(out)
 
 
 def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
-    if any(isinstance(c, (Func, Cls, Inst)) for c in callees):
+    if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
         return set()
     out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
     return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
@@ -131,7 +133,7 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
 def _call_anything(i: Interp, node: ir.Call) -> None:
     # What an unknown value runs when it is called: any callable object of the packages.
     for name in ("__call__", "forward"):
-        i.record([Func(fn, weak=True) for fn in i.a.project.methods_named.get(name, ())], node, "callee")
+        i.record((Named(name),), node, "callee")
 
 
 def _method_effects(i: Interp, node: ir.Call, func: ir.Attribute, arguments: list[Argument], scope: Scope) -> None:
@@ -169,8 +171,6 @@ def _hook_functions(i: Interp, hooks: Values) -> set[Value]:
 def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | None, scope: Scope) -> set[Value] | Values:
     """What calling one value with `arguments` returns."""
     if isinstance(callee, Func):
-        if callee.weak:
-            return {UNKNOWN}
         bind(i, callee.fn, arguments, skip=callee.bound)
         return i.read("ret", callee.fn, i.hot)
     if isinstance(callee, Cls):

@@ -186,12 +186,18 @@ class Flow:
         """Every function that `roots` reach in any context, with the shortest path to it."""
         paths: dict[FunctionInfo, tuple[Step, ...]] = dict.fromkeys(roots, ())
         queue = deque(paths)
+        names: set[str] = set()
         while queue:
             fn = queue.popleft()
             for ref in self.analysis.cold[fn].refs:
-                if ref.fn is not None and ref.fn not in paths and ref.fn in self.analysis.cold:
-                    paths[ref.fn] = (*paths[fn], Step(fn.symbol, fn.module.relative, ref.node.line))
-                    queue.append(ref.fn)
+                if ref.method in names:
+                    continue
+                if ref.method:
+                    names.add(ref.method)
+                for target in self.analysis.targets(ref):
+                    if target not in paths and target in self.analysis.cold:
+                        paths[target] = (*paths[fn], Step(fn.symbol, fn.module.relative, ref.node.line))
+                        queue.append(target)
         return paths
 
 

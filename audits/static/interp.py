@@ -8,7 +8,6 @@ from typing import Any
 
 from audits.static import externals, ir, lookup
 from audits.static.engine import Analysis, Issue, Ref, Unit
-from audits.static.lower import lower_expression
 from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
 from audits.static.values import (
     EMPTY,
@@ -27,10 +26,12 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
     SuperOf,
     Value,
     Values,
+    bounded,
     callables,
 )
 
@@ -51,7 +52,6 @@ class Interp:
         self.a = analysis
         self.unit = unit
         self.hot = unit.hot
-        self.members: dict[tuple[object, ...], Values] = {}
         self.noted: set[Value] = set()
         self.referred: set[FunctionInfo] = set()
 
@@ -102,6 +102,11 @@ class Interp:
                     self.unit.refs.append(Ref(None, value.name, node, call))
             elif value in self.noted:
                 continue
+            elif isinstance(value, Named):
+                self.noted.add(value)
+                self.unit.refs.append(Ref(None, "", node, method=value.name))
+                if self.hot:
+                    self.a.ensure_hot_name(value.name)
             elif isinstance(value, Cls):
                 self.noted.add(value)
                 for fn in lookup.constructors(self, value.cls):
@@ -134,7 +139,7 @@ class Interp:
         for param in params:
             if param.annotation is not None:
                 values = self.annotation(param.annotation, outer)
-                self.a.informative[param] = bool(values)
+                self.a.declared[param] = values
                 self.push_name(scope, param.name, values)
             if param.default is not None:
                 self.push_name(scope, param.name, self.eval(param.default, outer))
@@ -144,7 +149,7 @@ class Interp:
             self.decorated(fn.node.decorators, frozenset((Func(fn),)), outer)
         if fn.node.returns is not None:
             self.a.push(("ret", fn, self.hot), self.annotation(fn.node.returns, outer))
-        if not any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body)):
+        if not self.a.returns_value(fn):
             self.a.push(("ret", fn, self.hot), [NOTHING])
 
     def decorated(self, decorators: list[ir.Expr], values: Values, scope: Scope) -> Values:
@@ -180,7 +185,7 @@ class Interp:
         if isinstance(expr, ir.Constant):
             if not isinstance(expr.value, str):
                 return EMPTY
-            parsed = lower_expression(expr.value, expr)
+            parsed = _parsed(expr.value, expr)
             return self.annotation(parsed, scope, depth - 1) if parsed is not None else EMPTY
         silent = _Silent(self.a, self.unit)
         out: set[Value] = set()
@@ -191,7 +196,7 @@ class Interp:
             elif isinstance(value, Ext) and value.name not in _UNINFORMATIVE:
                 out.add(ExtInst(value.name))
             elif isinstance(value, Const):
-                parsed = lower_expression(value.value, expr)
+                parsed = _parsed(value.value, expr)
                 if parsed is not None and depth > 0 and not isinstance(parsed, ir.Constant):
                     out |= self.annotation(parsed, scope, depth - 1)
         self.unit.starved = self.unit.starved or silent.unit.starved
@@ -391,10 +396,10 @@ class Interp:
             values = frozenset(self.read(*self.a.name_key(found, node.id, hot=True)))
             if owner not in self.a.hot or owner not in self.a.decorators:
                 values |= self.read(*self.a.name_key(found, node.id, hot=False))
-        if len(values) > 1 and (UNKNOWN in values or WIDE in values) and owner is not None:
+        if (WIDE in values or (UNKNOWN in values and len(values) > 1)) and owner is not None:
             for param in owner.node.params:
-                if param.name == node.id and self.a.informative.get(param):
-                    values -= {UNKNOWN, WIDE}
+                if param.name == node.id and self.a.declared.get(param):
+                    values = values - {UNKNOWN, WIDE} | self.a.declared[param]
         if not values and node.id in _MODULE_NAMES | {"__path__", "__all__", "__spec__", "__package__"}:
             return frozenset((TEXT,))
         return self.or_unknown(values)
@@ -493,14 +498,14 @@ class Interp:
         return frozenset((NUMBER,))
 
     def _sequence(self, node: ir.Sequence, scope: Scope, use: str) -> Values:
-        return EMPTY.union(*(self.eval(i, scope, use) for i in node.items))
+        return bounded(v for i in node.items for v in self.eval(i, scope, use))
 
     def _starred(self, node: ir.Starred, scope: Scope, use: str) -> Values:
         return lookup.elements(self, self.eval(node.value, scope, use))
 
     def _dict(self, node: ir.Dict, scope: Scope, use: str) -> Values:
-        keys = EMPTY.union(*(self.eval(k, scope) for k in node.keys if k is not None))
-        return EMPTY.union(*(self.eval(v, scope, use) for v in node.values)) | keys
+        keys = bounded(v for k in node.keys if k is not None for v in self.eval(k, scope))
+        return bounded(v for item in node.values for v in self.eval(item, scope, use)) | keys
 
     def _ifexp(self, node: ir.IfExp, scope: Scope, use: str) -> Values:
         self.eval(node.test, scope)
@@ -553,6 +558,12 @@ class _Silent(Interp):
 
     def issue(self, node: ir.Node, message: str, hint: str = "") -> None:
         return None
+
+
+def _parsed(text: str, like: ir.Node) -> ir.Expr | None:
+    from audits.static.lower import lower_expression  # noqa: PLC0415 - LibCST is slow to import
+
+    return lower_expression(text, like)
 
 
 _Handler = Callable[..., Any]

@@ -24,6 +24,7 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
     SuperOf,
     UnknownValue,
@@ -55,32 +56,7 @@ _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules",
 
 def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
     """What `name` is on an instance of `cls`: from its classes, its instances and, unless exact, its subclasses."""
-    key = (cls, name, exact, after)
-    known = i.members.get(key)
-    if known is None:
-        # Once for each run: whatever grows in between runs the unit again.
-        known = i.members[key] = _members(i, cls, name, exact=exact, after=after)
-    return known
-
-
-def _members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None) -> Values:
-    out: set[Value] = set()
-    family = [cls] if exact else [cls, *i.a.below(cls)]
-    i.read("hierarchy")
-    for candidate in family:
-        order = i.a.mro(i.unit, candidate)
-        if after is not None:
-            order = order[order.index(after) + 1 :] if after in order else []
-        elif candidate is not cls:
-            order = order[: order.index(cls)] if cls in order else order
-        for owner in order:
-            if name in owner.scope.names:
-                out |= i.read(*i.a.name_key(owner.scope, name, hot=False))
-                break
-        if after is None:
-            for owner in order:
-                out |= i.read("attr", owner, name)
-    return frozenset(out)
+    return i.a.member(i.unit, cls, name, exact=exact, after=after)
 
 
 def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> list[FunctionInfo]:
@@ -121,24 +97,22 @@ def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
 
 def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     """What may run when an instance is handed to something else: its operators, and its call."""
-    i.read("hierarchy")
-    i.read("dunders")
+    i.read("family", value.cls)
     key = (value.cls, value.exact)
-    known = i.a.implicit_cache.get(key)
-    if known is None:
-        known = i.a.implicit_cache[key] = _special_methods(i, value)
+    names = i.a.implicit_cache.get(key)
+    if names is None:
+        names = i.a.implicit_cache[key] = _special_names(i, value)
+    found = [fn for name in names for fn in methods(i, value.cls, name, exact=value.exact)]
     if i.a.outside_bases(i.unit, value.cls):
-        return known + [fn for fn, _ in call_targets(i, value)]
-    return known
+        return found + [fn for fn, _ in call_targets(i, value)]
+    return found
 
 
-def _special_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
-    names: set[str] = set()
+def _special_names(i: Interp, value: Inst) -> list[str]:
     family = [value.cls] if value.exact else [value.cls, *i.a.below(value.cls)]
-    for candidate in family:
-        for owner in i.a.mro(i.unit, candidate):
-            names.update(n for n in owner.scope.names if n.startswith("__") and n.endswith("__"))
-    return [fn for name in sorted(names - _NOT_IMPLICIT) for fn in methods(i, value.cls, name, exact=value.exact)]
+    owners = dict.fromkeys(owner for candidate in family for owner in i.a.order(candidate))
+    names = {n for owner in owners for n in owner.scope.names if n.startswith("__") and n.endswith("__")}
+    return sorted(names - _NOT_IMPLICIT)
 
 
 def call_targets(i: Interp, value: Inst, seen: tuple[ClassInfo, ...] = ()) -> list[tuple[FunctionInfo, bool]]:
@@ -176,11 +150,15 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
-    receivers = list(receivers)
     out: set[Value] = set()
+    unknown = False
     for receiver in receivers:
-        if not (isinstance(receiver, UnknownValue) and len(receivers) > 1 and out):
+        if receiver is UNKNOWN:
+            unknown = True
+        else:
             out |= attribute(i, receiver, name)
+    if unknown and not out:
+        out |= attribute(i, UNKNOWN, name)
     return i.or_unknown(frozenset(out))
 
 
@@ -192,7 +170,7 @@ def as_value(values: Values) -> Values:
             out.add(TENSOR)
         elif isinstance(value, Ext) and (value.name.startswith("?.") or _DATA.match(value.name)):
             out.add(OUTSIDE)
-        elif not (isinstance(value, Func) and value.weak):
+        elif not isinstance(value, Named):
             out.add(value)
     return frozenset(out - {OUTSIDE} if UNKNOWN in out else out)
 
@@ -233,7 +211,7 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
 def _outside(a: Analysis, base: str, name: str) -> Value:
     if base.startswith("torch.Tensor."):
         base = "torch.Tensor"
-    if base.startswith("?.") or base.count(".") > 5:
+    if base.startswith("?.") or base.count(".") > (1 if base.startswith("builtins.") else 5):
         return Ext(f"?.{name}")
     full = f"{base}.{name}"
     module = a.project.modules.get(full)
@@ -251,13 +229,14 @@ def _outside_instance(i: Interp, value: ExtInst, name: str) -> Values:
     out: set[Value] = {Ext(f"{value.name}.{name}")}
     if "torch.nn" in value.name or value.name.endswith("Module"):
         # `model: nn.Module` may be any module of the packages; its attributes are looked up by name.
-        out |= {v for v in _by_name(i, name) if isinstance(v, Func) and name != "forward"} if i.unit.settled else set()
+        out |= {v for v in _by_name(i, name) if isinstance(v, (Func, Named)) and name != "forward"} if i.unit.settled else set()
     return frozenset(out)
 
 
 def _by_name(i: Interp, name: str) -> Values:
     out: set[Value] = {Ext(f"?.{name}")}
-    out |= {Func(fn, bound=True, weak=True) for fn in i.a.project.methods_named.get(name, ())}
+    if name in i.a.project.methods_named:
+        out.add(Named(name))
     out |= held(i.read("uattr", name)) if not name.startswith("__") else set()
     return frozenset(out | {UNKNOWN})
 

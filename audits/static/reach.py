@@ -101,8 +101,10 @@ def _is_none(expr: ir.Expr) -> bool:
     return isinstance(expr, ir.Constant) and expr.value in (None, ...)
 
 
-def reach(entry_point: str, roots: Iterable[FunctionInfo], units: dict[FunctionInfo, Unit]) -> Reach:
+def reach(analysis: Analysis, entry_point: str, roots: Iterable[FunctionInfo]) -> Reach:
     """Breadth first, so that every path is a shortest one."""
+    units = analysis.hot
+    names: set[str] = set()
     order = [r for r in roots if r in units]
     starts = tuple(order)
     via: dict[FunctionInfo, tuple[FunctionInfo, int]] = {}
@@ -111,11 +113,16 @@ def reach(entry_point: str, roots: Iterable[FunctionInfo], units: dict[FunctionI
     while queue:
         fn = queue.popleft()
         for ref in sorted(units[fn].refs, key=lambda r: (r.node.line, r.node.column)):
-            if ref.fn is not None and ref.fn not in seen and ref.fn in units:
-                seen.add(ref.fn)
-                via[ref.fn] = (fn, ref.node.line)
-                order.append(ref.fn)
-                queue.append(ref.fn)
+            if ref.method in names:
+                continue
+            if ref.method:
+                names.add(ref.method)
+            for target in analysis.targets(ref):
+                if target not in seen and target in units:
+                    seen.add(target)
+                    via[target] = (fn, ref.node.line)
+                    order.append(target)
+                    queue.append(target)
     return Reach(entry_point, starts, tuple(order), via, units)
 
 

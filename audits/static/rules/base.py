@@ -53,7 +53,7 @@ class Context:
         """What each entry point reaches, in the order of the configuration; the hot path is analysed here."""
         roots = {e: entry_functions(self.analysis, e) for e in self.settings.entry_points}
         self.analysis.heat(fn for found in roots.values() for fn in found)
-        return [reach(e, found, self.analysis.hot) for e, found in roots.items()]
+        return [reach(self.analysis, e, found) for e, found in roots.items()]
 
     def offline(self, module: ModuleInfo) -> bool:
         """Whether the module is declared as offline."""
