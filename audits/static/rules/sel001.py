@@ -38,7 +38,7 @@ def check(context: Context) -> Iterable[Finding]:
         text = f"the trainer {context.settings.trainer} does not exist"
         yield context.config_finding("SEL001", "selection.trainer", text)
         return
-    selection = _Selection(context, Flow(context.analysis), roots)
+    selection = _Selection(context, context.flow, roots)
     if not selection.sites:
         message = "no comparison with a best value was found, so nothing shows how the model is selected"
         yield context.finding("SEL001", roots[0].module, roots[0].node, message, fn=roots[0])
