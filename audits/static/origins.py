@@ -20,6 +20,8 @@ from audits.static.reaching import _BASE, Alternatives, Def, Guard, Guards, Path
 from audits.static.values import Cls, Func, Inst, Mod, SuperOf, Values
 
 _LIMIT = 4_000
+_NEAR = 150  # how far a side question, such as which table is indexed, is followed
+_PATH = 6
 _DEPTH = 14
 ELEMENT = ("elem", None)
 
@@ -86,6 +88,8 @@ class Origins:
         self._reaching: dict[object, Reaching] = {}
         self._frames: dict[tuple[int, int, int], Frame] = {}
         self._values: dict[tuple[int, FunctionInfo | ModuleInfo], Values] = {}
+        self._returns: dict[FunctionInfo, list[ir.Return | ir.Yield]] = {}
+        self._asked: set[int] = set()
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
         self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
 
@@ -132,7 +136,7 @@ class Origins:
 
     # -- walking
 
-    def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]]) -> bool:
+    def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = _LIMIT) -> bool:
         """Go back from `start`; `visit` says whether to follow an answer's demands, or which. False where the way was too long."""
         pending, seen = [start], {start.key}
         while pending:
@@ -143,14 +147,14 @@ class Origins:
                 if following.key not in seen:
                     seen.add(following.key)
                     pending.append(following)
-            if len(seen) > _LIMIT:
+            if len(seen) > limit:
                 return False
         return True
 
     def step(self, demand: Demand) -> Answer:
         """What the demanded value rests on."""
         handler = _STEPS.get(type(demand.expr))
-        if handler is None:
+        if handler is None or len(demand.path) > _PATH:
             return Answer("unknown")
         return handler(self, demand, demand.expr)
 
@@ -207,6 +211,8 @@ class Origins:
         out: list[Demand] = []
         kinds: set[str] = set()
         for definition, guards in found.items():
+            if len(found) > 1 and any(_says_none(g, base) for g in guards):
+                continue
             bound = tuple(Bound(g, demand.place, demand.frame) for g in guards)
             if definition is _BASE:
                 whole = self.reaching(demand.place).envs[id(demand.expr)].get(base)
@@ -381,7 +387,7 @@ class Origins:
                 return answer.kind in ("moved", "mixed-unknown") and len(found) < 4
 
             if not any(isinstance(v, Func) and v.fn.node.name == ir.last_name(call.func) for v in self.flow.callees(caller)):
-                self.walk(Demand(caller.at(call.func), (), frame), visit)
+                self.walk(Demand(caller.at(call.func), (), frame), visit, _NEAR)
             out += found[:1]
         return out
 
@@ -437,10 +443,20 @@ class Origins:
         chosen = self._chosen(demand, expr)
         if chosen is not None:
             return Answer("moved", tuple(chosen))
-        return Answer("moved", (self._to(demand, expr.value, (ELEMENT, *demand.path)),))
+        deeper = demand.path if demand.path[:2] == (ELEMENT, ELEMENT) else (ELEMENT, *demand.path)
+        return Answer("moved", (self._to(demand, expr.value, deeper),))
 
     def _chosen(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
         # `table[key]` of a display, or `values[a if test else b]`: each entry under its key's condition.
+        if id(expr) in self._asked or len(self._asked) > 4:
+            return None
+        self._asked.add(id(expr))
+        try:
+            return self._entries(demand, expr)
+        finally:
+            self._asked.discard(id(expr))
+
+    def _entries(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
         if isinstance(expr.index, ir.IfExp):
             out = []
             for branch, polarity in ((expr.index.body, True), (expr.index.orelse, False)):
@@ -449,12 +465,9 @@ class Origins:
                 guard = Guard("if", expr.index.test, polarity)
                 out.append(self._to(demand, expr.value, (("item", branch.value), *demand.path), (guard,)))
             return out
-        for key, guards, at in self.constants(replace(demand, place=demand.place.at(expr.index), path=())):
-            del key, guards, at
-            break
-        else:
-            return self._display(demand, expr)
         keys = self.constants(replace(demand, place=demand.place.at(expr.index), path=()))
+        if not keys:
+            return self._display(demand, expr)
         return [
             replace(self._to(demand, expr.value, (("item", key), *demand.path)), guards=demand.guards + guards) for key, guards, _ in keys
         ]
@@ -468,7 +481,7 @@ class Origins:
                 return False
             return answer.kind == "moved" and len(tables) < 4
 
-        self.walk(Demand(demand.place.at(expr.value), (), demand.frame), visit)
+        self.walk(Demand(demand.place.at(expr.value), (), demand.frame), visit, _NEAR)
         if not tables:
             return None
         out = []
@@ -495,7 +508,7 @@ class Origins:
                 complete = False
             return complete and len(out) < 20
 
-        finished = self.walk(demand, visit)
+        finished = self.walk(demand, visit, _NEAR)
         return out if complete and finished else []
 
     # -- calls
@@ -534,9 +547,12 @@ class Origins:
         return self._frames[key]
 
     def _returned(self, demand: Demand, fn: FunctionInfo, frame: Frame | None) -> list[Demand]:
+        found = self._returns.get(fn)
+        if found is None:
+            found = self._returns[fn] = [n for n in ir.walk_own(fn.node.body) if isinstance(n, (ir.Return, ir.Yield))]
         out = []
-        for node in ir.walk_own(fn.node.body):
-            if isinstance(node, (ir.Return, ir.Yield)) and node.value is not None:
+        for node in found:
+            if node.value is not None:
                 path = demand.path
                 if isinstance(node, ir.Yield) and not node.delegate and path and path[0][0] in ("elem", "item"):
                     path = path[1:]
@@ -648,7 +664,7 @@ class Origins:
                 found.append(None)
             return answer.kind == "moved"
 
-        self.walk(replace(demand, path=()), visit)
+        self.walk(replace(demand, path=()), visit, _NEAR)
         return found[0] if found and all(f is found[0] for f in found) else None
 
     def _ifexp(self, demand: Demand, expr: ir.IfExp) -> Answer:
@@ -687,6 +703,15 @@ class Origins:
 
     def _lambda(self, demand: Demand, expr: ir.Lambda) -> Answer:
         return Answer("function")
+
+
+def _says_none(guard: Guard, name: str) -> bool:
+    # Where `name is None` holds, its value is no value that could flow on.
+    test = guard.test
+    if guard.kind != "if" or not isinstance(test, ir.Compare) or len(test.ops) != 1 or ir.dotted(test.left) != name:
+        return False
+    none = isinstance(test.comparators[0], ir.Constant) and test.comparators[0].value is None
+    return none and guard.polarity == (test.ops[0] in ("is", "=="))
 
 
 def field_names(cls: ClassInfo) -> list[str]:
