@@ -136,16 +136,22 @@ class Origins:
 
     # -- walking
 
-    def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = _LIMIT) -> bool:
-        """Go back from `start`; `visit` says whether to follow an answer's demands, or which. False where the way was too long."""
-        pending, seen = [start], {start.key}
+    def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = _LIMIT,
+             *, apart: bool = False) -> bool:  # fmt: skip
+        """Go back from `start`; `visit` says whether to follow an answer's demands, or which. False where the way was too long.
+
+        With `apart`, what is reached under different conditions is visited for each of them.
+        """
+        pending = [start]
+        seen: set[object] = {start.key}
         while pending:
             demand = pending.pop()
             answer = self.step(demand)
             chosen = visit(demand, answer)
             for following in answer.demands if chosen is True else chosen or ():
-                if following.key not in seen:
-                    seen.add(following.key)
+                key = (*following.key, frozenset(following.guards)) if apart else following.key
+                if key not in seen:
+                    seen.add(key)
                     pending.append(following)
             if len(seen) > limit:
                 return False
@@ -211,7 +217,7 @@ class Origins:
         out: list[Demand] = []
         kinds: set[str] = set()
         for definition, guards in found.items():
-            if len(found) > 1 and any(_says_none(g, base) for g in guards):
+            if len(found) > 1 and any(_says_none(g, base, definition) for g in guards):
                 continue
             bound = tuple(Bound(g, demand.place, demand.frame) for g in guards)
             if definition is _BASE:
@@ -517,10 +523,11 @@ class Origins:
         place, path = demand.place, demand.path
         targets = self.targets(place)
         out: list[Demand] = []
+        chosen = self._chosen_functions(demand, expr) if len(targets) > 1 else {}
         for fn, bound in targets:
             frame = self.enter(fn, expr, place, demand.frame, bound)
             if frame is not None:
-                out += self._returned(demand, fn, frame)
+                out += self._returned(replace(demand, guards=demand.guards + chosen.get(fn, ())), fn, frame)
         classes = self.classes(place)
         for cls in classes:
             if not path or path[0][0] == "elem":
@@ -531,6 +538,21 @@ class Origins:
         if targets or classes:
             return Answer("unknown", self._parts(demand, expr))
         return self._outside(demand, expr)
+
+    def _chosen_functions(self, demand: Demand, expr: ir.Call) -> dict[FunctionInfo, tuple[Bound, ...]]:
+        # `table[key](...)`: the condition under which each function of the table is the one that is called.
+        out: dict[FunctionInfo, tuple[Bound, ...]] = {}
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            if isinstance(found.expr, ir.Lambda):
+                functions = [self.analysis.project.function_of.get(found.expr.function)]
+            else:
+                functions = [v.fn for v in self.values(found.place) if isinstance(v, Func)] if answer.kind == "function" else []
+            out.update({fn: found.guards for fn in functions if fn is not None})
+            return answer.kind == "moved" and len(out) < 20
+
+        self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, _NEAR)
+        return out
 
     def enter(self, fn: FunctionInfo, call: ir.Call, caller: Place, outer: Frame | None, bound: bool) -> Frame | None:
         """The frame of a call, or None where the chain is too long or turns back."""
@@ -691,7 +713,8 @@ class Origins:
     def _comprehension(self, demand: Demand, expr: ir.Comprehension) -> Answer:
         if not demand.path:
             return Answer("composite", (self._to(demand, expr.value or expr.element, ()),))
-        return Answer("moved", (self._to(demand, expr.value or expr.element, demand.path[1:]),))
+        kept = tuple(Guard("if", test) for clause in expr.clauses for test in clause.ifs)
+        return Answer("moved", (self._to(demand, expr.value or expr.element, demand.path[1:], kept),))
 
     def _unary(self, demand: Demand, expr: ir.UnaryOp) -> Answer:
         if isinstance(expr.operand, ir.Constant) and not demand.path:
@@ -705,9 +728,11 @@ class Origins:
         return Answer("function")
 
 
-def _says_none(guard: Guard, name: str) -> bool:
-    # Where `name is None` holds, its value is no value that could flow on.
+def _says_none(guard: Guard, name: str, definition: Def) -> bool:
+    # Where `name is None` holds, the value that was tested is no value that could flow on.
     test = guard.test
+    if definition.node is not None and (definition.node.line, definition.node.column) > (test.line, test.column):
+        return False
     if guard.kind != "if" or not isinstance(test, ir.Compare) or len(test.ops) != 1 or ir.dotted(test.left) != name:
         return False
     none = isinstance(test.comparators[0], ir.Constant) and test.comparators[0].value is None

@@ -277,10 +277,10 @@ class Reaching:
         weak = any(s[0] == "elem" for s in steps)
         return self._bind(env, name, self._def("value", value, path, name, node, weak))
 
-    def _bind(self, env: Env, name: str, definition: Def) -> Env:
+    def _bind(self, env: Env, name: str, definition: Def, guards: Guards = ()) -> Env:
         out = {k: v for k, v in env.items() if not (k.startswith(name) and k[len(name) : len(name) + 1] in (".", "["))}
         if definition.weak:
-            out[name] = {**out.get(name, {}), definition: ()}
+            out[name] = {**out.get(name, {}), definition: guards}
         else:
             out[name] = {definition: ()}
         return out
@@ -351,7 +351,8 @@ class Reaching:
         definition = self._def("value", value, (("elem", None),) if spread else (), name, node, weak)
         if weak and name not in env:
             env = {**env, name: {_BASE: ()}}
-        return self._bind(env, name, definition)
+        guards = (Guard("default", node),) if isinstance(node, ir.Call) and ir.last_name(node.func) == "setdefault" else ()
+        return self._bind(env, name, definition, guards)
 
 
 _BASE = Def("base")
