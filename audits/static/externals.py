@@ -73,6 +73,11 @@ _DATA_BUILTINS = frozenset(
 )
 _NOT_HOLDING = frozenset({"functools.wraps", "functools.update_wrapper", "typing.TypeVar", "logging.getLogger"})
 _SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace"})
+# Methods that a class inherits from outside the packages, such as those of nn.Module, and that return the object itself.
+_RETURNING_SELF = frozenset(
+    ["to", "cuda", "cpu", "xpu", "eval", "train", "float", "double", "half", "bfloat16", "requires_grad_", "apply", "type", "to_empty",
+     "share_memory", "share_memory_", "__enter__", "set_submodule"]
+)
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
@@ -126,6 +131,8 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     receivers = i.unit.receivers.get(func, EMPTY)
     if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
         return set()
+    if func.attr in _RETURNING_SELF and callees and all(isinstance(c, Ext) for c in callees):
+        return {v for v in receivers if isinstance(v, Inst)}
     out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
     return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
 

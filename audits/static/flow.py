@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from audits.static import ir
+from audits.static import ir, lookup
 from audits.static.engine import Analysis, Unit
 from audits.static.findings import Step
+from audits.static.interp import Interp
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
 from audits.static.values import Cls, Func, Inst, Mod, SuperOf, Values
 
@@ -42,6 +43,8 @@ class Flow:
         self.call_sites: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] = {}
         self.constructions: dict[ClassInfo, list[tuple[ir.Call, Unit]]] = {}
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
+        self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
+        self._called_on: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] | None = None
         for unit in [*analysis.modules.values(), *analysis.cold.values()]:
             for call, callees in unit.calls.items():
                 for callee in callees:
@@ -49,8 +52,25 @@ class Flow:
                         self.call_sites.setdefault(callee.fn, []).append((call, unit, callee.bound))
                     elif isinstance(callee, Cls):
                         self.constructions.setdefault(callee.cls, []).append((call, unit))
+                    elif isinstance(callee, Inst):
+                        self._instance_calls.setdefault(callee, []).append((call, unit))
 
     # -- lookups
+
+    def sites(self, fn: FunctionInfo) -> list[tuple[ir.Call, Unit, bool]]:
+        """Every call that runs `fn`: by name, through an object that is called, or by constructing its class."""
+        if self._called_on is None:
+            self._called_on = {}
+            for value, calls in self._instance_calls.items():
+                for call, unit in calls:
+                    interp = Interp(self.analysis, Unit(unit.module, unit.fn, hot=False, settled=True))
+                    for target, takes in lookup.call_targets(interp, value):
+                        if takes:
+                            self._called_on.setdefault(target, []).append((call, unit, True))
+        out = [*self.call_sites.get(fn, []), *self._called_on.get(fn, [])]
+        if fn.cls is not None and fn.node.name in ("__init__", "__new__"):
+            out += [(c, u, True) for c, u in self.constructions.get(fn.cls, [])]
+        return out
 
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place."""

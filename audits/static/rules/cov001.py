@@ -73,7 +73,7 @@ def check(context: Context) -> Iterable[Finding]:
         yield context.config_finding("COV001", "covariance.builder", text)
         return
     home = builder.module
-    search = _Search(context, Flow(context.analysis))
+    search = _Search(context, context.flow)
     seen: set[tuple[str, int]] = set()
     for module in context.project.configured_modules():
         if module is home:

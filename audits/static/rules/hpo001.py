@@ -49,7 +49,7 @@ _DATA_WORDS = re.compile(r"data|train|val|test|ind(ex|ices)|idx|perm|order|sampl
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each literal, at the literal."""
     settings = context.settings
-    flow = Flow(context.analysis)
+    flow = context.flow
     roots = entry_functions(context.analysis, settings.objective)
     modules = context.project.in_modules(settings.hpo_modules)
     if not modules:

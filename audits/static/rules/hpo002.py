@@ -28,7 +28,7 @@ _SCORES = frozenset({"objective", "best_objective", "best_score", "best_val", "b
 
 def check(context: Context) -> Iterable[Finding]:
     """Studies without a reasoned direction, and sign flips."""
-    flow = Flow(context.analysis)
+    flow = context.flow
     studies = 0
     for unit in [*context.analysis.modules.values(), *context.analysis.cold.values()]:
         for call in unit.calls:
