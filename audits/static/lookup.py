@@ -108,7 +108,8 @@ def _factories(cls: ClassInfo) -> list[str]:
     return [
         ir.last_name(s.targets[0])
         for s in cls.node.body
-        if isinstance(s, ir.Assign) and isinstance(s.value, ir.Call)
+        if isinstance(s, ir.Assign)
+        and isinstance(s.value, ir.Call)
         and any(a.keyword in ("default_factory", "factory") for a in s.value.args)
     ]
 
@@ -176,7 +177,8 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
-    receivers = list(receivers)
+    # What is known comes first, so that the order of a set decides nothing.
+    receivers = sorted(receivers, key=lambda r: isinstance(r, UnknownValue))
     out: set[Value] = set()
     for receiver in receivers:
         if not (isinstance(receiver, UnknownValue) and len(receivers) > 1 and out):

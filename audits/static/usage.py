@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from audits.static import ir
 from audits.static.engine import Analysis, Unit
 from audits.static.flow import Flow, Place
-from audits.static.project import Scope, lookup_scope
+from audits.static.project import FunctionInfo, Scope, lookup_scope
 from audits.static.values import Ext, ExtInst, Values
 
 _BUILTINS = frozenset(dir(builtins))
@@ -102,8 +102,11 @@ def positional(call: ir.Call) -> list[ir.Expr]:
     return out
 
 
-def behind(flow: Flow, start: Place, depth: int = _DEPTH) -> Iterator[Place]:
-    """The expressions that a value may come from: the value itself where it is no name, field or call of the packages."""
+def behind(flow: Flow, start: Place, depth: int = _DEPTH, within: Collection[FunctionInfo] | None = None) -> Iterator[Place]:
+    """The expressions that a value may come from: the value itself where it is no name, field or call of the packages.
+
+    Where `within` is given, only code of those functions, and of modules, is followed.
+    """
     seen: set[int] = set()
     stack = [(start, depth)]
     while stack:
@@ -121,7 +124,7 @@ def behind(flow: Flow, start: Place, depth: int = _DEPTH) -> Iterator[Place]:
         sources = flow.sources(current) if left and isinstance(expr, (ir.Name, ir.Attribute, ir.Call)) else []
         if not sources or isinstance(expr, ir.Call):
             yield current
-        stack += [(s, left - 1) for s in sources]
+        stack += [(s, left - 1) for s in sources if within is None or s.fn is None or s.fn in within]
 
 
 def constants(flow: Flow, start: Place) -> set[object]:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
-from audits.static.flow import Flow, Place, argument
+from audits.static.flow import Flow, Place
 from audits.static.project import FunctionInfo
 from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import ExtInst, Func
+from audits.static.values import ExtInst
 
 MANUAL = """\
 A number that is drawn from global state depends on everything that was drawn before it, anywhere in the process: a
@@ -132,7 +132,7 @@ class _Search:
         if home.startswith("torch.utils.data") and last == "DataLoader":
             shuffle = usage.keyword(call, "shuffle") or next(iter(usage.positional(call)[2:]), None)
             values = usage.constants(self.flow, usage.place(unit, shuffle)) if shuffle is not None else {False}
-            if not values or values - {False, None, 0}:
+            if not values or values - {False, None}:
                 return self._unless(unit, call, "generator", 99, "a DataLoader that shuffles without a generator draws from global state")
         if home == "torch.quasirandom" and last == "SobolEngine" and usage.keyword(call, "scramble") is not None:
             return self._unless(unit, call, "seed", 2, "a scrambled SobolEngine without a seed draws from global state")

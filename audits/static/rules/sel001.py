@@ -86,10 +86,7 @@ class _Selection:
                 elif _is_best(left.expr) and not _is_best(right.expr):
                     yield place, right, left
                 elif (
-                    isinstance(node.left, ir.BinOp)
-                    and node.left.op == "-"
-                    and _is_zero(node.comparators[0])
-                    and _is_best(node.left.right)
+                    isinstance(node.left, ir.BinOp) and node.left.op == "-" and _is_zero(node.comparators[0]) and _is_best(node.left.right)
                 ):
                     yield place, place.at(node.left.left), place.at(node.left.right)
             elif isinstance(node, ir.Call) and ir.dotted(node.func) in _OPERATORS and len(node.args) == 2:
