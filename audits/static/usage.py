@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from audits.static import ir
 from audits.static.engine import Analysis, Unit
-from audits.static.flow import Flow, Place
+from audits.static.flow import Flow, Place, pairs_of
 from audits.static.project import FunctionInfo, Scope, lookup_scope
 from audits.static.values import Ext, ExtInst, Values
 
@@ -22,13 +22,17 @@ def own_nodes(unit: Unit) -> Iterator[ir.Node]:
     else:
         for param in unit.fn.node.params:
             if param.default is not None:
-                yield from ir.walk_own([ir.ExprStmt(param.line, param.column, param.end_line, param.end_column, param.default)])
+                yield from ir.walk_own([ir.Return(param.line, param.column, param.end_line, param.end_column, param.default)])
         yield from _body(unit.fn.node.body)
 
 
 def _body(body: list[ir.Stmt]) -> Iterator[ir.Node]:
     for node in ir.walk_own(body):
         yield node
+        if isinstance(node, (ir.ClassDef, ir.Function)):
+            # What stands around a definition runs where the definition stands.
+            for outer in [*node.decorators, *(node.bases if isinstance(node, ir.ClassDef) else [])]:
+                yield from ir.walk_own([ir.Return(outer.line, outer.column, outer.end_line, outer.end_column, outer)])
         if isinstance(node, ir.ClassDef):
             yield from _body(node.body)
 
@@ -125,6 +129,49 @@ def behind(flow: Flow, start: Place, depth: int = _DEPTH, within: Collection[Fun
         if not sources or isinstance(expr, ir.Call):
             yield current
         stack += [(s, left - 1) for s in sources if within is None or s.fn is None or s.fn in within]
+
+
+class Bindings:
+    """What names are bound to, without what is only put into them: `x = v`, `for x in v` (an element) and arguments."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self._index: dict[object, dict[str, list[tuple[ir.Expr, bool]]]] = {}
+
+    def of(self, start: Place, name: str) -> list[tuple[Place, bool]]:
+        """The expressions that a name may be bound to, each with whether it is bound to an element of it."""
+        found = lookup_scope(start.fn.scope if start.fn is not None else start.module.scope, name)
+        fn = found.function if found is not None and found.kind == "function" else start.fn if found is None else None
+        if fn is not None:
+            own = [(Place(e, fn.module, fn), element) for e, element in self._in(fn, fn.node.body).get(name, [])]
+            return own + [(p, False) for p in self.flow.arguments(fn, name)] if found is not None else own
+        module = found.module if found is not None else start.module
+        own = [(Place(e, module, None), element) for e, element in self._in(module, module.tree.body).get(name, [])]
+        return own or [(p, False) for p in self.flow.module_name(module, name)]
+
+    def _in(self, owner: object, body: list[ir.Stmt]) -> dict[str, list[tuple[ir.Expr, bool]]]:
+        if owner not in self._index:
+            index: dict[str, list[tuple[ir.Expr, bool]]] = {}
+            for node in _body(body):
+                for name, value, element in _bound(node):
+                    index.setdefault(name, []).append((value, element))
+            self._index[owner] = index
+        return self._index[owner]
+
+
+def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
+    pairs: list[tuple[ir.Expr, ir.Expr]] = []
+    if isinstance(node, ir.Assign) and node.value is not None:
+        pairs = [p for t in node.targets for p in pairs_of(t, node.value)]
+    elif isinstance(node, ir.NamedExpr):
+        pairs = [(node.target, node.value)]
+    elif isinstance(node, ir.WithItem) and node.target is not None:
+        pairs = pairs_of(node.target, node.context)
+    elif isinstance(node, (ir.For, ir.CompFor)):
+        pairs = pairs_of(node.target, node.iter)
+    for target, value in pairs:
+        if isinstance(target, ir.Name):
+            yield target.id, value, isinstance(node, (ir.For, ir.CompFor))
 
 
 def constants(flow: Flow, start: Place) -> set[object]:
