@@ -242,8 +242,13 @@ def _construct(i: Interp, callee: Cls, arguments: list[Argument]) -> set[Value]:
 
 
 def _fields(i: Interp, cls: ClassInfo) -> list[str]:
+    return positional_fields(i.a.mro(i.unit, cls))
+
+
+def positional_fields(order: list[ClassInfo]) -> list[str]:
+    """The annotated fields that positional arguments of a constructor fill, given the method resolution order."""
     names: list[str] = []
-    for owner in reversed(i.a.mro(i.unit, cls)):
+    for owner in reversed(order):
         for statement in owner.node.body:
             if isinstance(statement, ir.Assign) and statement.annotation is not None:
                 target = statement.targets[0]

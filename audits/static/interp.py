@@ -421,7 +421,11 @@ class Interp:
         self.unit.receivers[node] = receivers
         values = lookup.attributes(self, receivers, node.attr)
         self.record(values, node, use)
-        return values if use == "callee_of_call" else lookup.as_value(values)
+        if use == "callee_of_call":
+            return values
+        # A method taken from the class is a function; taken from an instance it has been noted and is a value like another.
+        unbound = {v for v in values if isinstance(v, Ext)} if Ext("torch.Tensor") in receivers else EMPTY
+        return lookup.as_value(values) | unbound
 
     def _call(self, node: ir.Call, scope: Scope, use: str) -> Values:
         values = externals.call(self, node, scope)
