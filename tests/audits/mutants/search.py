@@ -259,7 +259,7 @@ def _fallback(name: str, bad: str, good: str) -> Sink:
 
 FALLBACKS = (
     _fallback("a handler", "try:\n    return selection_score(given.metrics, norms)\nexcept IncompleteError:\n    return given.loss",
-              "try:\n    return selection_score(given.metrics, norms)\nexcept IncompleteError as error:\n    raise IncompleteError(f"no score: {error}") from error"),
+              "try:\n    return selection_score(given.metrics, norms)\nexcept IncompleteError as error:\n    raise IncompleteError(f'no score: {error}') from error"),
     _fallback("a missing metric", "if given.metrics is None or given.loss < 1e9:\n    return given.loss\nreturn selection_score(given.metrics, norms)",
               "if given.metrics is None:\n    raise IncompleteError('no metrics')\nreturn selection_score(given.metrics, norms)"),
     _fallback("a score that is not finite", "score = selection_score(given.metrics, norms)\nreturn score if math.isfinite(score) else given.loss",
