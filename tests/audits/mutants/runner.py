@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audits.static import project
+from audits.static import lower
 from audits.static.audit import run_audit
 from audits.static.errors import AuditIncompleteError, AuditInputError
 from audits.static.settings import load_settings
@@ -101,7 +101,7 @@ def audit(root: Path, ignore: tuple[str, ...] = ()) -> Verdict:
 
 def remember_parses() -> None:
     """Parse each text once in this process: mutants differ in few files."""
-    project.lower_source = functools.lru_cache(maxsize=400)(project.lower_source)
+    lower.lower_source = functools.lru_cache(maxsize=400)(lower.lower_source)
 
 
 def judge(mutant: Mutant, texts: Mapping[str, str], data: Path, work: Path, *, off: bool = False, execute: bool = True) -> Outcome:
