@@ -17,9 +17,12 @@ from audits.static.rules import all_rules
 from tests.audits.mutants import live, runner
 from tests.audits.mutants.blocks import BLOCKS, RULES
 from tests.audits.mutants.compose import Planting
-from tests.audits.mutants.model import Mutant, sample
+from tests.audits.mutants.model import Mutant, sample, seeded
 from tests.audits.mutants.runner import Outcome
 from tests.audits.mutants.score import score, table
+
+CHUNK = 12
+"""Mutants that a process takes at a time; their twins are planted together."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,17 +101,21 @@ def _outcomes(mutants: Sequence[Mutant], options: argparse.Namespace) -> Iterato
         made = live.observe(runner.ROOT, "generate", (), work, work)
         if made.error:
             raise RuntimeError(f"the clean package cannot write its data: {made.trace}")
-        calls = [(m.key, work, options.off) for m in mutants]
+        order = [m.key for m in mutants]
+        seeded(options.seed, "order").shuffle(order)
+        calls = [(tuple(order[at : at + CHUNK]), work, options.off) for at in range(0, len(order), CHUNK)]
         _Worker.mutants = {m.key: m for m in mutants}
         _Worker.texts = runner.sources()
         if options.processes < 2:
             runner.remember_parses()
-            yield from map(_Worker.run, calls)
+            for call in calls:
+                yield from _Worker.run(call)
             return
         # Forked, so that a worker starts with the libraries imported and forks its own children in milliseconds.
         context = multiprocessing.get_context("fork")
         with context.Pool(options.processes, initializer=runner.remember_parses) as pool:
-            yield from pool.imap_unordered(_Worker.run, calls)
+            for outcomes in pool.imap_unordered(_Worker.run, calls):
+                yield from outcomes
 
 
 class _Worker:
@@ -118,10 +125,10 @@ class _Worker:
     texts: dict[str, str]
 
     @classmethod
-    def run(cls, call: tuple[str, Path, bool]) -> Outcome:
-        key, work, off = call
+    def run(cls, call: tuple[tuple[str, ...], Path, bool]) -> list[Outcome]:
+        keys, work, off = call
         with tempfile.TemporaryDirectory(dir=work) as scratch:
-            return runner.judge(cls.mutants[key], cls.texts, work / "data", Path(scratch), off=off)
+            return runner.judge([cls.mutants[key] for key in keys], cls.texts, work / "data", Path(scratch), off=off)
 
 
 def _show(chosen: Sequence[Mutant]) -> int:

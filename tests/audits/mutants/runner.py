@@ -8,15 +8,16 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from audits.static import lower
 from audits.static.audit import run_audit
 from audits.static.errors import AuditIncompleteError, AuditInputError
+from audits.static.rules import all_rules
 from audits.static.settings import load_settings
 from tests.audits.mutants import live
 from tests.audits.mutants.compose import PACKAGE, DoesNotFitError, Planting, compose
@@ -89,10 +90,10 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def audit(root: Path, ignore: tuple[str, ...] = ()) -> Verdict:
+def audit(root: Path, *, select: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> Verdict:
     """Audit the copy under ``root``."""
     try:
-        report = run_audit(root, load_settings(root / "pyproject.toml"), ignore=ignore)
+        report = run_audit(root, load_settings(root / "pyproject.toml"), select=select, ignore=ignore)
     except (AuditInputError, AuditIncompleteError) as error:
         return Verdict(error=str(error))
     found = tuple((f.rule, f"{f.path}:{f.line} {f.message}") for f in report.findings)
@@ -104,39 +105,73 @@ def remember_parses() -> None:
     lower.lower_source = functools.lru_cache(maxsize=400)(lower.lower_source)
 
 
-def judge(mutant: Mutant, texts: Mapping[str, str], data: Path, work: Path, *, off: bool = False, execute: bool = True) -> Outcome:
-    """Plant the mutant and its twin, prove that the mutant is alive, and audit both.
+def judge(
+    mutants: Sequence[Mutant], texts: Mapping[str, str], data: Path, work: Path, *, off: bool = False, execute: bool = True
+) -> list[Outcome]:
+    """Plant each mutant alone, prove that it is alive, and audit it; plant the twins, which must all be silent, together.
 
     Args:
-        mutant: what to plant.
+        mutants: what to plant.
         texts: :func:`sources`.
         data: data folder of the clean package.
         work: scratch folder.
-        off: switch the mutant's own rule off; it must then count as missed.
-        execute: run the scenario; the mutant is compiled only otherwise.
+        off: switch each mutant's own rule off; it must then count as missed.
+        execute: run the scenarios; the mutants are compiled only otherwise.
     """
+    outcomes = {m.key: _judge(m, texts, data, work, off=off, execute=execute) for m in mutants}
+    alarms = _alarms(list(mutants), texts)
+    return [replace(outcomes[m.key], alarms=alarms.get(m.key, ())) for m in mutants]
 
+
+def _judge(mutant: Mutant, texts: Mapping[str, str], data: Path, work: Path, *, off: bool, execute: bool) -> Outcome:
     started = time.perf_counter()
-    ignore = (mutant.rule,) if off else ()
     try:
         bad, good = (compose(mutant, texts, harmless=harmless) for harmless in (False, True))
     except DoesNotFitError as error:
         return Outcome(mutant.key, mutant.rule, "dead", False, False, (), 0.0, str(error))
+    hot = mutant.rule in {"HOT001", "HOT002", "HOT003"}
+    wanted = () if mutant.rule == "SUP001" else tuple(dict.fromkeys((mutant.rule, *(("HOT001", "HOT002") if hot else ()))))
+    if off:
+        wanted = tuple(r for r in wanted if r != mutant.rule) or ("HOT004",)
     with planted(bad) as root:
         life, note = _life(mutant, bad, root, data, work, execute=execute)
-        verdict = audit(root, ignore)
-    with planted(good) as root:
-        broken = _compiles(good)
-        twin = audit(root, ignore)
-    alarms = tuple(f"{rule} {text}" for rule, text in twin.findings) + ((twin.error,) if twin.error else ())
-    direct = mutant.rule in verdict.rules
-    hot = mutant.rule in {"HOT001", "HOT002", "HOT003"}
-    unresolved = direct or (hot and not off and ("HOT002" in verdict.rules or bool(verdict.unproved)))
+        verdict = audit(root, select=tuple(r for r in wanted if r in all_rules()))
+    broken = _compiles(good)
     if broken:
         life, note = "dead", f"twin: {broken}"
+    direct = mutant.rule in verdict.rules
+    unresolved = hot and not off and ("HOT002" in verdict.rules or bool(verdict.unproved))
     if verdict.error:
         note = f"{note} audit: {verdict.error}".strip()
-    return Outcome(mutant.key, mutant.rule, life, direct, unresolved, alarms, time.perf_counter() - started, note)
+    return Outcome(mutant.key, mutant.rule, life, direct, direct or unresolved, (), time.perf_counter() - started, note)
+
+
+def _alarms(mutants: list[Mutant], texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What is found on the twins: as many at a time as fit beside one another, and each alone where something is found."""
+    found: dict[str, tuple[str, ...]] = {}
+    while mutants:
+        stacked, files = dict(texts), dict[str, str]()
+        group: list[Mutant] = []
+        for mutant in mutants:
+            try:
+                twin = compose(mutant, stacked, harmless=True)
+            except DoesNotFitError:
+                continue
+            group.append(mutant)
+            stacked |= twin.files
+            files |= twin.files
+        if not group:
+            return found
+        with planted(Planting(files, ())) as root:
+            verdict = audit(root)
+        texts_of = tuple(f"{rule} {text}" for rule, text in verdict.findings) + ((verdict.error,) if verdict.error else ())
+        if texts_of and len(group) > 1:
+            for mutant in group:
+                found |= _alarms([mutant], texts)
+        elif texts_of:
+            found[group[0].key] = texts_of
+        mutants = [m for m in mutants if m not in group]
+    return found
 
 
 def _life(mutant: Mutant, planting: Planting, root: Path, data: Path, work: Path, *, execute: bool) -> tuple[str, str]:
