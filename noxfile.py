@@ -41,6 +41,13 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant violations in copies of the package and report recall and false alarms of each static rule. Flags are passed on."""
+    install(session)
+    session.run("python", "-m", "tests.audits.mutants", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting-independent defects and the import layers."""
     session.install("-c", CONSTRAINTS, "ruff", "import-linter")
