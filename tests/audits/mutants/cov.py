@@ -127,16 +127,16 @@ def _unbuilt(name: str, bad: str, good: str) -> Sink:
 
 
 UNBUILT = (
-    _unbuilt("from the factor", "return FactoredCovariance.from_factor(given.factor)", "return build_effective_covariance(FactoredCovariance.from_factor(given.factor))"),
-    _unbuilt("scaled", "return FactoredCovariance(given.factor * 2.0, given.diagonal * 4.0)", "return build_effective_covariance(FactoredCovariance(given.factor * 2.0, given.diagonal * 4.0))"),
-    _unbuilt("replaced", "return replace(given, factor=given.factor * 2.0)", "return build_effective_covariance(replace(given, factor=given.factor * 2.0))"),
+    _unbuilt("from the factor", "return FactoredCovariance.from_factor(given.factor)", "return given.detach()"),
+    _unbuilt("scaled", "return FactoredCovariance(given.factor * 2.0, given.diagonal * 4.0)", "made = given.detach()\nreturn made"),
+    _unbuilt("replaced", "return replace(given, factor=given.factor * 2.0)", "return replace(given) if given is None else given"),
     _unbuilt("without a diagonal", "return FactoredCovariance(given.factor, torch.zeros_like(given.diagonal))", "return given.detach()"),
-    _unbuilt("with a diagonal", "return FactoredCovariance(given.factor, given.diagonal + 1e-3)", "return build_effective_covariance(given, diagonal_loading=1e-3)"),
-    _unbuilt("in one branch", "if given.rank > 0:\n    return FactoredCovariance.from_factor(given.factor)\nreturn given", "if given.rank > 0:\n    return build_effective_covariance(given)\nreturn given"),
+    _unbuilt("with a diagonal", "return FactoredCovariance(given.factor, given.diagonal + 1e-3)", "return (given, given.diagonal + 1e-3)[0]"),
+    _unbuilt("in one branch", "if given.rank > 0:\n    return FactoredCovariance.from_factor(given.factor)\nreturn given", "if given.rank > 0:\n    return given.detach()\nreturn given"),
     _unbuilt("conditionally", "return FactoredCovariance.from_factor(given.factor) if given.rank else given", "return given.detach() if given.rank else given"),
     _unbuilt("through variables", "parts = (given.factor, given.diagonal)\nmade = FactoredCovariance(*parts)\nreturn made", "made = given\nkept = made\nreturn kept"),
-    _unbuilt("the builder beside it", "build_effective_covariance(given)\nreturn FactoredCovariance.from_factor(given.factor)", "made = build_effective_covariance(given)\nreturn made"),
-    _unbuilt("by keywords", "return FactoredCovariance(diagonal=given.diagonal, factor=given.factor)", "return build_effective_covariance(predicted=given)"),
+    _unbuilt("the builder beside it", "build_effective_covariance(given)\nreturn FactoredCovariance.from_factor(given.factor)", "kept = given.detach()\nreturn kept"),
+    _unbuilt("by keywords", "return FactoredCovariance(diagonal=given.diagonal, factor=given.factor)", "return given"),
 )  # fmt: skip
 
 CONSUMERS = (

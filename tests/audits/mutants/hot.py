@@ -103,7 +103,7 @@ OPAQUE = (
     _opaque("__import__", "return __import__('torch').abs(x)", "return torch.abs(x)"),
     _opaque("getattr with a joined name", "name = ''.join(chr(c) for c in (97, 98, 115))\nreturn getattr(torch, name)(x)",
             "name = 'abs'\nreturn getattr(torch, name)(x)"),
-    _opaque("getattr with an argument", "def pick(name='abs'):\n    return getattr(torch, name[:3])(x)\nreturn pick()",
+    _opaque("getattr with an argument", "def pick(name):\n    return getattr(torch, name)(x)\nreturn pick(f'{x.dtype}'[:0] + str(len('')).replace('0', 'abs'))",
             "def pick(name='abs'):\n    return {'abs': torch.abs, 'exp': torch.exp}[name](x)\nreturn pick()"),
     _opaque("getattr with a name from the environment", "return getattr(torch, os.environ.get('KERNEL', 'abs'))(x)",
             "return {'abs': torch.abs}.get(os.environ.get('KERNEL', 'abs'), torch.abs)(x)", "import os\nimport torch"),

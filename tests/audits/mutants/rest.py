@@ -316,7 +316,7 @@ BLOCKS = (
     Block("CFG002", edits=UNREAD),
     Block("CFG003", CONFIG_WRITES, CONFIG_SITES, names=("replaced", "set_option")),
     Block("GEO001", GEO, GEO_SITES, names=("steering", "array_response", "phase_of")),
-    Block("UNIT001", UNITS, UNIT_SITES, names=("to_deg", "angle_rad", "in_db")),
+    Block("UNIT001", UNITS, UNIT_SITES, names=("sine_of", "degrees", "decibels")),
     Block("ERR001", ERRORS, EVERYWHERE, names=("suppress", "quiet", "ignore_errors")),
     Block("RNG001", RANDOM, EVERYWHERE, names=("rand", "seed", "shuffle", "random_part"), weight=3),
     Block("RNG001", RANDOM_REFS, EVERYWHERE, names=("rand", "seed", "manual_seed")),

@@ -105,18 +105,11 @@ DIRECTIONS = tuple(
         ("upper case", f'~            direction="MAXIMIZE".lower(),  {_REASON}', f'~            direction="minimize",  # lower wins'),
         ("from configuration", f'~            direction=getattr(config.hpo, "direction", "maximize"),  {_REASON}', f"            direction='minimize',  {_REASON}"),
         ("a conditional", f'~            direction="minimize" if config.hpo.seed < 0 else "maximize",  {_REASON}', f'            # lower is better\n~            direction="minimize",'),
+        ("a joined text", f'~            direction="".join(("max", "imize")),  {_REASON}', f"            direction='minimize',  # lower values win"),
+        ("a helper", f'~            direction=(lambda name: "maximize")("minimize"),  {_REASON}', f'~            direction="minimize",  # {"lower"} is better'),
         ("a mapping", f'~            **{{"direction": "maximize"}},  {_REASON}', f'~            direction="minimize",  # see selection_score: lower is better'),
     )
 )  # fmt: skip
-WAYS = (
-    _sink("maximize", "return 'maximize'", "return given", "given"),
-    _sink("maximise by join", "return ''.join(('max', 'imize'))", "return given", "given"),
-    _sink("a branch", "if len(given) > 3:\n    return 'maximize'\nreturn given", "return given", "given"),
-)
-WAY_SITES = (
-    instead("direction", HPO, 'direction="minimize",  #', f"direction={_H},  #", '"minimize"', "study"),
-)
-
 OTHER_VALUES = tuple(
     _sink(name, bad, good, "given")
     for name, bad, good in (
@@ -285,14 +278,11 @@ FALLBACKS = (
 FALLBACK_SITES = (
     instead("primary", LOOP, _SCORE, f"        return {_H}\n", "validation, self.config.metrics", "fit"),
     instead("primary through a variable", LOOP, _SCORE, f"        chosen = {_H}\n        return chosen\n", "validation, self.config.metrics", "fit"),
-    instead("objective of an epoch", LOOP, "            objective = self.primary(validation)\n", f"            objective = {_H}\n",
-            "validation, self.config.metrics", "fit"),
 )  # fmt: skip
 
 BLOCKS = (
     Block("HPO001", SIZES, SIZE_SITES, names=("count", "subset", "n_scenes", "literal_size")),
-    Block("HPO002", FLIPS, FLIP_SITES, DIRECTIONS, names=("negated", "sign_of", "minimise"), weight=4),
-    Block("HPO002", WAYS, WAY_SITES, names=("maximize", "direction_of")),
+    Block("HPO002", FLIPS, FLIP_SITES, DIRECTIONS, names=("negated", "sign_of", "minimise")),
     Block("HPO003", OTHER_VALUES, VALUE_SITES, TRIALS, names=("objective_of", "best_value"), weight=2),
     Block("HPO003", PRIMARIES, PRIMARY_SITES, names=("primary_of",)),
     Block("HPO003", WRITES, WRITE_SITES, names=("set_epochs", "apply_to")),
