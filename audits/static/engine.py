@@ -79,6 +79,21 @@ class Unit:
         analysis.enqueue(self)
 
 
+@dataclass(eq=False, slots=True)
+class Memo(Unit):
+    """Functions that are worked out again once anything that they were read from has grown."""
+
+    key: Key = ()
+    fresh: bool = False
+    found: list[FunctionInfo] = field(default_factory=list)
+
+    def notify(self, analysis: Analysis, key: Key) -> None:  # noqa: ARG002 - as above
+        """Forget what was found, and tell everyone who used it."""
+        if self.fresh:
+            self.fresh = False
+            analysis.touch(self.key)
+
+
 class Analysis:
     """The cells, their readers and the work list."""
 
@@ -95,7 +110,7 @@ class Analysis:
         self.declared: dict[ir.Param, Values] = {}
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
-        self.implicit_cache: dict[tuple[ClassInfo, bool], list[str]] = {}
+        self.memos: dict[Key, Memo] = {}
         self._members: dict[Key, Member] = {}
         self.returning: dict[FunctionInfo, bool] = {}
         self._full: set[Key] = set()
@@ -164,8 +179,6 @@ class Analysis:
         for relative in family:
             self.mro_cache.pop(relative, None)
             self.below_cache.pop(relative, None)
-            self.implicit_cache.pop((relative, True), None)
-            self.implicit_cache.pop((relative, False), None)
         for relative in family:
             self.touch(("family", relative))
 

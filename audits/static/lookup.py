@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from audits.static import ir
-from audits.static.engine import Analysis, Issue
+from audits.static.engine import Analysis, Issue, Key, Memo
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
 from audits.static.solvers import is_solver
 from audits.static.values import (
@@ -64,8 +64,23 @@ def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> lis
     return [v.fn for v in members(i, cls, name, exact=exact) if isinstance(v, Func)]
 
 
+def _memo(i: Interp, key: Key, module: ModuleInfo, find: Callable[[Interp], list[FunctionInfo]]) -> list[FunctionInfo]:
+    i.a.readers.setdefault(key, {})[i.unit] = None
+    memo = i.a.memos.get(key)
+    if memo is None:
+        memo = i.a.memos[key] = Memo(module, None, hot=False, key=key)
+    if not memo.fresh:
+        memo.fresh = True
+        memo.found = list(dict.fromkeys(find(type(i)(i.a, memo))))
+    return memo.found
+
+
 def constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     """What runs when `cls` is called."""
+    return _memo(i, ("constructors", cls), cls.module, lambda inner: _constructors(inner, cls))
+
+
+def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     out = [fn for name in _CONSTRUCTORS for fn in methods(i, cls, name, exact=True)]
     for base in i.read("bases", cls):
         if isinstance(base, Ext) and base.name.startswith("enum"):
@@ -97,14 +112,14 @@ def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
 
 def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     """What may run when an instance is handed to something else: its operators, and its call."""
+    return _memo(i, ("implicit", value), value.cls.module, lambda inner: _implicit_methods(inner, value))
+
+
+def _implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     i.read("family", value.cls)
-    key = (value.cls, value.exact)
-    names = i.a.implicit_cache.get(key)
-    if names is None:
-        names = i.a.implicit_cache[key] = _special_names(i, value)
-    found = [fn for name in names for fn in methods(i, value.cls, name, exact=value.exact)]
+    found = [fn for name in _special_names(i, value) for fn in methods(i, value.cls, name, exact=value.exact)]
     if i.a.outside_bases(i.unit, value.cls):
-        return found + [fn for fn, _ in call_targets(i, value)]
+        found += [fn for fn, _ in call_targets(i, value)]
     return found
 
 
