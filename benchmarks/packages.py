@@ -142,5 +142,7 @@ def _module(number: int, draw: random.Random) -> str:
         parent = parts[0] if parts and k == 0 else None
         base, argument = ("nn.Module", "") if parent is None else (f"Layer{parent[0]}_{parent[1]}", f"Settings{parent[0]}()")
         called = draw.choice(parts) if parts else None
-        out += LAYER.format(n=number, k=k, base=base, argument=argument, call="base" if called is None else f"scaled_{called[0]}_{called[1]}")
+        out += LAYER.format(
+            n=number, k=k, base=base, argument=argument, call="base" if called is None else f"scaled_{called[0]}_{called[1]}"
+        )
     return out

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from audits.static import ir
 from audits.static.members import Member
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
-from audits.static.values import EMPTY, LIMIT, Cls, Ext, Func, Value, Values, collapsed
+from audits.static.values import EMPTY, LIMIT, Cls, Ext, Value, Values, collapsed
 
 Key = tuple[Hashable, ...]
 _UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
@@ -17,8 +17,7 @@ _UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference found in a unit: to a function of the packages, to an outside name (`call` where it is called), or
-    to every method of a name."""
+    """A reference in a unit: to a function, to an outside name (`call` where it is called), or to every `method` of a name."""
 
     fn: FunctionInfo | None
     ext: str
@@ -74,7 +73,7 @@ class Unit:
         self.issues = [i for p in self.parts for i in p.issues]
         self.patches = [i for p in self.parts for i in p.patches]
 
-    def notify(self, analysis: Analysis, key: Key) -> None:  # noqa: ARG002 - a unit runs again whatever has grown
+    def notify(self, analysis: Analysis, key: Key) -> None:
         """A cell that this unit has read has grown."""
         analysis.enqueue(self)
 
@@ -87,7 +86,7 @@ class Memo(Unit):
     fresh: bool = False
     found: list[FunctionInfo] = field(default_factory=list)
 
-    def notify(self, analysis: Analysis, key: Key) -> None:  # noqa: ARG002 - as above
+    def notify(self, analysis: Analysis, key: Key) -> None:
         """Forget what was found, and tell everyone who used it."""
         if self.fresh:
             self.fresh = False

@@ -12,6 +12,7 @@ from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
 from audits.static.solvers import is_solver
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NUMBER,
     OUTSIDE,
     TENSOR,
@@ -48,6 +49,7 @@ _DATA = re.compile(
     r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
     r"^math\.(pi|e|tau|inf|nan)$|.*\.(shape|dtype|device|ndim)$"
 )
+ANY_MODULE = frozenset({ExtInst("torch.nn.Module"), ExtInst("torch.nn.modules.module.Module")})
 _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules", "_modules", "get_submodule"})
 
 
@@ -99,7 +101,8 @@ def _factories(cls: ClassInfo) -> list[str]:
     return [
         ir.last_name(s.targets[0])
         for s in cls.node.body
-        if isinstance(s, ir.Assign) and isinstance(s.value, ir.Call)
+        if isinstance(s, ir.Assign)
+        and isinstance(s.value, ir.Call)
         and any(a.keyword in ("default_factory", "factory") for a in s.value.args)
     ]
 
@@ -166,14 +169,16 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
     out: set[Value] = set()
-    unknown = False
+    vague: list[Value] = []
     for receiver in receivers:
-        if receiver is UNKNOWN:
-            unknown = True
+        if receiver is UNKNOWN or receiver in ANY_MODULE:
+            vague.append(receiver)
         else:
             out |= attribute(i, receiver, name)
-    if unknown and not out:
-        out |= attribute(i, UNKNOWN, name)
+    if not any(isinstance(v, (Func, Cls, Inst, Mod)) for v in out):  # beside what is known, what may be anything adds nothing
+        for receiver in vague:
+            out |= attribute(i, receiver, name)
+            out |= of_any_module(i, name) if receiver in ANY_MODULE and name != "forward" else EMPTY
     return i.or_unknown(frozenset(out))
 
 
@@ -241,11 +246,22 @@ def _outside_instance(i: Interp, value: ExtInst, name: str) -> Values:
     if value.name != "torch.Tensor" and not value.name.startswith(("torch.nn", "torch.optim")):
         # Nothing is known of the members of other outside classes but their names.
         return frozenset((Ext(f"?.{name}"),))
-    out: set[Value] = {Ext(f"{value.name}.{name}")}
-    if "torch.nn" in value.name or value.name.endswith("Module"):
-        # `model: nn.Module` may be any module of the packages; its attributes are looked up by name.
-        out |= {v for v in _by_name(i, name) if isinstance(v, (Func, Named)) and name != "forward"} if i.unit.settled else set()
-    return frozenset(out)
+    return frozenset((Ext(f"{value.name}.{name}"),))
+
+
+def of_any_module(i: Interp, name: str) -> Values:
+    """What `name` is on `model: nn.Module`, which may be any module of the packages; found once nothing better turns up."""
+    if not i.unit.settled:
+        i.unit.starved = True
+        return EMPTY
+    found = _memo(i, ("of modules", name), i.unit.module, lambda inner: _of_modules(inner, name))
+    if len(found) > LIMIT:
+        return frozenset((Named(name),))
+    return frozenset(Func(fn, bound=True) for fn in found)
+
+
+def _of_modules(i: Interp, name: str) -> list[FunctionInfo]:
+    return [fn for fn in i.a.project.methods_named.get(name, ()) if fn.cls is not None and _is_module(i, fn.cls)]
 
 
 def _by_name(i: Interp, name: str) -> Values:
