@@ -41,6 +41,13 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
+def static(session: nox.Session) -> None:
+    """Run the static audit alone; it needs neither torch nor this project installed. Arguments are passed on."""
+    session.install("-c", CONSTRAINTS, "libcst", "rich")
+    session.run("python", "-m", "audits", "static", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting-independent defects and the import layers."""
     session.install("-c", CONSTRAINTS, "ruff", "import-linter")
