@@ -47,6 +47,12 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "tests.audits.mutants", *session.posargs)
 
 
+def static(session: nox.Session) -> None:
+    """Run the static audit alone; it needs neither torch nor this project installed. Arguments are passed on."""
+    session.install("-c", CONSTRAINTS, "libcst", "rich")
+    session.run("python", "-m", "audits", "static", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting-independent defects and the import layers."""

@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -110,7 +111,7 @@ def _context(project: Project, settings: Settings) -> Context:
 def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) -> None:
     found: list[Finding] = []
     for rule in rules:
-        found += _timed(report, rule.code, lambda rule=rule: list(rule.check(context)))
+        found += _timed(report, rule.code, partial(_findings, rule, context))
     project = context.project
     comments = [c for m in project.configured_modules() for c in suppressions(m)]
     unique = sorted(dict.fromkeys(found), key=lambda f: f.order)
@@ -122,6 +123,10 @@ def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) 
     shown = {f.path for f in report.findings} | {s.finding.path for s in report.suppressed}
     report.sources = {m.relative: m.lines for m in project.modules.values() if m.relative in shown}
     report.functions = len(project.functions)
+
+
+def _findings(rule: Rule, context: Context) -> list[Finding]:
+    return list(rule.check(context))
 
 
 def _timed(report: Report, name: str, step: Callable[[], _T]) -> _T:

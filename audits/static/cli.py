@@ -33,8 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-cache", action="store_true", help="read and write no cache")
     parser.add_argument("--changed", nargs="?", const="HEAD", metavar="BASE",
                         help="report only what concerns files changed since BASE (default: HEAD); all is analysed")  # fmt: skip
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings in FILE; entries that no longer occur are findings")
-    parser.add_argument("--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE and stop; an existing FILE may only shrink")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="leave out the findings in FILE; entries that no longer occur are findings"
+    )
+    parser.add_argument(
+        "--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE and stop; an existing FILE may only shrink"
+    )
     parser.add_argument("--stats", action="store_true", help="print counts and times to standard error")
     parser.add_argument("--list-rules", action="store_true", help="list the rules and stop")
     parser.add_argument("--explain", metavar="CODE", help="print a rule's manual with its cases and stop")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from audits.static import ir
 from audits.static.members import Member
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
-from audits.static.values import EMPTY, LIMIT, Cls, Ext, Func, Value, Values, collapsed
+from audits.static.values import EMPTY, LIMIT, Cls, Ext, Value, Values, collapsed
 
 Key = tuple[Hashable, ...]
 _UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
@@ -17,8 +17,7 @@ _UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference found in a unit: to a function of the packages, to an outside name (`call` where it is called), or
-    to every method of a name."""
+    """A reference in a unit: to a function, to an outside name (`call` where it is called), or to every `method` of a name."""
 
     fn: FunctionInfo | None
     ext: str
@@ -38,7 +37,7 @@ class Issue:
 
 @dataclass(eq=False, slots=True)
 class Unit:
-    """A module body, or a function body in one context.
+    """A module body, or a function body in one context, run in parts: a statement runs again only for what it reads.
 
     A function on the hot path is analysed twice: `hot` units take their arguments only from hot callers, so that a
     helper shared with offline code doesn't inherit what offline code passes to it.
@@ -55,10 +54,43 @@ class Unit:
     calls: dict[ir.Call, Values] = field(default_factory=dict)
     receivers: dict[ir.Expr, Values] = field(default_factory=dict)
     exponents: dict[ir.Call, Values] = field(default_factory=dict)
+    body: list[ir.Stmt] = field(default_factory=list)
+    enters: bool = False
+    parts: list[Unit] = field(default_factory=list)
 
-    def notify(self, analysis: Analysis, key: Key) -> None:  # noqa: ARG002 - a unit runs again whatever has grown
+    def split(self) -> None:
+        """Make the parts; they share what is noted by node."""
+        body = self.fn.node.body if self.fn is not None else self.module.tree.body
+        bodies = [[], *([s] for s in body)] if len(body) > 2 or self.fn is None else [body]
+        for number, statements in enumerate(bodies):
+            part = Unit(self.module, self.fn, self.hot, calls=self.calls, receivers=self.receivers, exponents=self.exponents)
+            part.body, part.enters = statements, number == 0
+            self.parts.append(part)
+
+    def gather(self) -> None:
+        """Take over what the parts have found."""
+        self.refs = [r for p in self.parts for r in p.refs]
+        self.issues = [i for p in self.parts for i in p.issues]
+        self.patches = [i for p in self.parts for i in p.patches]
+
+    def notify(self, analysis: Analysis, key: Key) -> None:
         """A cell that this unit has read has grown."""
         analysis.enqueue(self)
+
+
+@dataclass(eq=False, slots=True)
+class Memo(Unit):
+    """Functions that are worked out again once anything that they were read from has grown."""
+
+    key: Key = ()
+    fresh: bool = False
+    found: list[FunctionInfo] = field(default_factory=list)
+
+    def notify(self, analysis: Analysis, key: Key) -> None:
+        """Forget what was found, and tell everyone who used it."""
+        if self.fresh:
+            self.fresh = False
+            analysis.touch(self.key)
 
 
 class Analysis:
@@ -77,7 +109,7 @@ class Analysis:
         self.declared: dict[ir.Param, Values] = {}
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
-        self.implicit_cache: dict[tuple[ClassInfo, bool], list[str]] = {}
+        self.memos: dict[Key, Memo] = {}
         self._members: dict[Key, Member] = {}
         self.returning: dict[FunctionInfo, bool] = {}
         self._full: set[Key] = set()
@@ -146,8 +178,6 @@ class Analysis:
         for relative in family:
             self.mro_cache.pop(relative, None)
             self.below_cache.pop(relative, None)
-            self.implicit_cache.pop((relative, True), None)
-            self.implicit_cache.pop((relative, False), None)
         for relative in family:
             self.touch(("family", relative))
 
@@ -213,8 +243,7 @@ class Analysis:
     def ensure_hot(self, fn: FunctionInfo) -> None:
         """Analyse `fn` as part of the hot path."""
         if fn not in self.hot:
-            unit = self.hot[fn] = Unit(fn.module, fn, hot=True)
-            self.enqueue(unit)
+            self.hot[fn] = self._begin(Unit(fn.module, fn, hot=True))
             self.push(("hot", fn), [Ext("hot")])
 
     def ensure_hot_name(self, name: str) -> None:
@@ -240,22 +269,28 @@ class Analysis:
         """Run until nothing changes; units that starve for a value then take it as unknown and run again."""
         while True:
             self._drain()
-            starving = [u for u in self.all_units() if u.starved and not u.settled]
+            starving = [p for u in self.all_units() for p in u.parts if p.starved and not p.settled]
             if not starving:
-                return
+                break
             for unit in starving:
                 unit.settled = True
                 self.enqueue(unit)
+        for unit in self.all_units():
+            unit.gather()
+
+    def _begin(self, unit: Unit) -> Unit:
+        unit.split()
+        for part in unit.parts:
+            self.enqueue(part)
+        return unit
 
     def start(self) -> None:
         """Analyse every module and function once, in the cold context."""
         for _, module in sorted(self.project.modules.items()):
-            self.modules[module] = Unit(module, None, hot=False)
-            self.enqueue(self.modules[module])
+            self.modules[module] = self._begin(Unit(module, None, hot=False))
         self._drain()  # imports and classes first: what functions do depends on them
         for fn in self.project.functions:
-            self.cold[fn] = Unit(fn.module, fn, hot=False)
-            self.enqueue(self.cold[fn])
+            self.cold[fn] = self._begin(Unit(fn.module, fn, hot=False))
         self.solve()
 
     def heat(self, entries: Iterable[FunctionInfo]) -> None:

@@ -116,7 +116,7 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
     out: set[Value] = set()
     for callee in callees:
         out |= apply(i, callee, arguments, node, scope)
-    if callees and all(isinstance(c, UnknownValue) for c in callees) and i.unit.settled:
+    if callees and all(isinstance(c, UnknownValue) for c in callees):
         _call_anything(i, node)
     if isinstance(node.func, ir.Attribute):
         out |= _kept(i, node.func, callees)
@@ -139,6 +139,9 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
 
 def _call_anything(i: Interp, node: ir.Call) -> None:
     # What an unknown value runs when it is called: any callable object of the packages.
+    if not i.unit.settled:
+        i.unit.starved = True
+        return
     for name in ("__call__", "forward"):
         i.record((Named(name),), node, "callee")
 
@@ -264,12 +267,8 @@ def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument]
     modules = callee.name.startswith("torch.nn.") or callee.name.endswith("Module")
     if modules:
         i.record([h for h in i.read("hooks", None) if isinstance(h, (Func, Ext))], node, "callee")
-    others = i.unit.calls.get(node, EMPTY)
-    if i.unit.settled and callee.name in ("torch.nn.Module", "torch.nn.modules.module.Module"):
-        if not any(isinstance(o, Inst) for o in others):
-            for cls in i.a.project.classes:
-                if any(b.startswith("torch.nn") for b in i.a.outside_bases(i.unit, cls)):
-                    i.record([Func(fn) for fn in lookup.methods(i, cls, "forward", exact=True)], node, "callee")
+    if callee in lookup.ANY_MODULE and not any(isinstance(o, Inst) for o in i.unit.calls.get(node, EMPTY)):
+        i.record(lookup.of_any_module(i, "forward"), node, "callee")
     return out | ({TENSOR} if modules else {UNKNOWN})
 
 

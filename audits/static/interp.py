@@ -56,15 +56,12 @@ class Interp:
         self.referred: set[FunctionInfo] = set()
 
     def run(self) -> None:
-        """Interpret the unit's body; what it found replaces what an earlier run found."""
+        """Interpret one part of a unit; what it found replaces what an earlier run found."""
         unit = self.unit
-        unit.refs, unit.issues, unit.patches, unit.calls, unit.receivers, unit.exponents = [], [], [], {}, {}, {}
-        unit.starved = False
-        if unit.fn is None:
-            self.block(unit.module.tree.body, unit.module.scope)
-        else:
+        unit.refs, unit.issues, unit.patches, unit.starved = [], [], [], False
+        if unit.fn is not None and unit.enters:
             self._enter(unit.fn)
-            self.block(unit.fn.node.body, unit.fn.scope)
+        self.block(unit.body, unit.fn.scope if unit.fn is not None else unit.module.scope)
 
     # -- cells
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from audits.static import ir
-from audits.static.engine import Analysis, Issue
+from audits.static.engine import Analysis, Issue, Key, Memo
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
 from audits.static.solvers import is_solver
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NUMBER,
     OUTSIDE,
     TENSOR,
@@ -48,6 +49,7 @@ _DATA = re.compile(
     r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
     r"^math\.(pi|e|tau|inf|nan)$|.*\.(shape|dtype|device|ndim)$"
 )
+ANY_MODULE = frozenset({ExtInst("torch.nn.Module"), ExtInst("torch.nn.modules.module.Module")})
 _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules", "_modules", "get_submodule"})
 
 
@@ -64,8 +66,23 @@ def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> lis
     return [v.fn for v in members(i, cls, name, exact=exact) if isinstance(v, Func)]
 
 
+def _memo(i: Interp, key: Key, module: ModuleInfo, find: Callable[[Interp], list[FunctionInfo]]) -> list[FunctionInfo]:
+    i.a.readers.setdefault(key, {})[i.unit] = None
+    memo = i.a.memos.get(key)
+    if memo is None:
+        memo = i.a.memos[key] = Memo(module, None, hot=False, key=key)
+    if not memo.fresh:
+        memo.fresh = True
+        memo.found = list(dict.fromkeys(find(type(i)(i.a, memo))))
+    return memo.found
+
+
 def constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     """What runs when `cls` is called."""
+    return _memo(i, ("constructors", cls), cls.module, lambda inner: _constructors(inner, cls))
+
+
+def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     out = [fn for name in _CONSTRUCTORS for fn in methods(i, cls, name, exact=True)]
     for base in i.read("bases", cls):
         if isinstance(base, Ext) and base.name.startswith("enum"):
@@ -84,7 +101,8 @@ def _factories(cls: ClassInfo) -> list[str]:
     return [
         ir.last_name(s.targets[0])
         for s in cls.node.body
-        if isinstance(s, ir.Assign) and isinstance(s.value, ir.Call)
+        if isinstance(s, ir.Assign)
+        and isinstance(s.value, ir.Call)
         and any(a.keyword in ("default_factory", "factory") for a in s.value.args)
     ]
 
@@ -97,14 +115,14 @@ def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
 
 def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     """What may run when an instance is handed to something else: its operators, and its call."""
+    return _memo(i, ("implicit", value), value.cls.module, lambda inner: _implicit_methods(inner, value))
+
+
+def _implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     i.read("family", value.cls)
-    key = (value.cls, value.exact)
-    names = i.a.implicit_cache.get(key)
-    if names is None:
-        names = i.a.implicit_cache[key] = _special_names(i, value)
-    found = [fn for name in names for fn in methods(i, value.cls, name, exact=value.exact)]
+    found = [fn for name in _special_names(i, value) for fn in methods(i, value.cls, name, exact=value.exact)]
     if i.a.outside_bases(i.unit, value.cls):
-        return found + [fn for fn, _ in call_targets(i, value)]
+        found += [fn for fn, _ in call_targets(i, value)]
     return found
 
 
@@ -151,14 +169,16 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
     out: set[Value] = set()
-    unknown = False
+    vague: list[Value] = []
     for receiver in receivers:
-        if receiver is UNKNOWN:
-            unknown = True
+        if receiver is UNKNOWN or receiver in ANY_MODULE:
+            vague.append(receiver)
         else:
             out |= attribute(i, receiver, name)
-    if unknown and not out:
-        out |= attribute(i, UNKNOWN, name)
+    if not any(isinstance(v, (Func, Cls, Inst, Mod)) for v in out):  # beside what is known, what may be anything adds nothing
+        for receiver in vague:
+            out |= attribute(i, receiver, name)
+            out |= of_any_module(i, name) if receiver in ANY_MODULE and name != "forward" else EMPTY
     return i.or_unknown(frozenset(out))
 
 
@@ -226,11 +246,22 @@ def _outside_instance(i: Interp, value: ExtInst, name: str) -> Values:
     if value.name != "torch.Tensor" and not value.name.startswith(("torch.nn", "torch.optim")):
         # Nothing is known of the members of other outside classes but their names.
         return frozenset((Ext(f"?.{name}"),))
-    out: set[Value] = {Ext(f"{value.name}.{name}")}
-    if "torch.nn" in value.name or value.name.endswith("Module"):
-        # `model: nn.Module` may be any module of the packages; its attributes are looked up by name.
-        out |= {v for v in _by_name(i, name) if isinstance(v, (Func, Named)) and name != "forward"} if i.unit.settled else set()
-    return frozenset(out)
+    return frozenset((Ext(f"{value.name}.{name}"),))
+
+
+def of_any_module(i: Interp, name: str) -> Values:
+    """What `name` is on `model: nn.Module`, which may be any module of the packages; found once nothing better turns up."""
+    if not i.unit.settled:
+        i.unit.starved = True
+        return EMPTY
+    found = _memo(i, ("of modules", name), i.unit.module, lambda inner: _of_modules(inner, name))
+    if len(found) > LIMIT:
+        return frozenset((Named(name),))
+    return frozenset(Func(fn, bound=True) for fn in found)
+
+
+def _of_modules(i: Interp, name: str) -> list[FunctionInfo]:
+    return [fn for fn in i.a.project.methods_named.get(name, ()) if fn.cls is not None and _is_module(i, fn.cls)]
 
 
 def _by_name(i: Interp, name: str) -> Values:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from audits.static.project import ClassInfo
-from audits.static.values import EMPTY, Values
+from audits.static.values import EMPTY, Value, Values
 
 if TYPE_CHECKING:
     from audits.static.engine import Analysis, Key
@@ -39,7 +40,7 @@ class Member:
         """Find everything that the name may be."""
         cls, name, after = self._cls, self._name, self._after
         analysis.read(self, ("family", cls))
-        found: list[Values | set[object]] = []
+        found: list[Iterable[Value]] = []
         for candidate in [cls] if self._exact else [cls, *analysis.below(cls)]:
             order = analysis.order(candidate)
             if after is not None:

@@ -39,7 +39,7 @@ class Nesting:
                 continue  # inside brackets a line has no end
             what = self._see(kind, match)
             if self._weight > MAX_WEIGHT:
-                what = f"an expression nests more than {MAX_WEIGHT // _BRACKET} brackets or {MAX_WEIGHT // _LINK} links deep"
+                what = f"more than {MAX_WEIGHT // _BRACKET} nested brackets, or {MAX_WEIGHT // _LINK} links in one chain of code"
             if what is not None:
                 return text.count("\n", 0, match.start()) + 1, what
             self._previous = kind

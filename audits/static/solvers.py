@@ -19,9 +19,7 @@ _TORCH_HOMES = re.compile(
 _OPS = re.compile(r"^torch\.(ops\.(aten|prims|_c10d_functional)|_ops\.ops\.aten)\.(\w+)")
 _LAPACK = re.compile(r"(gesv|posv|sysv|hesv|gbsv|gtsv|ptsv|pbsv|getri|potri|potrs|getrs|trtrs|trtri|gels|trsm|getrf|potrf)")
 MATRIX_POWER = "matrix_power"
-_HIDING = frozenset(
-    {"importlib", "operator.attrgetter", "operator.methodcaller", "builtins.exec", "builtins.eval", "builtins.__import__"}
-)
+_HIDING = frozenset({"importlib", "operator.attrgetter", "operator.methodcaller", "builtins.exec", "builtins.eval", "builtins.__import__"})
 
 
 @cache
