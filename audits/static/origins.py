@@ -747,6 +747,14 @@ def field_names(cls: ClassInfo) -> list[str]:
     ]  # fmt: skip
 
 
+def is_infinite(expr: ir.Expr) -> bool:
+    """Whether an expression is infinity or not a number, however it is spelled."""
+    if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float" and expr.args:
+        inner = expr.args[0].value
+        return isinstance(inner, ir.Constant) and str(inner.value).strip("+").lower() in ("inf", "infinity", "nan")
+    return isinstance(expr, (ir.Name, ir.Attribute)) and ir.last_name(expr) in ("inf", "infty", "Infinity", "nan")
+
+
 _STEPS: dict[type[ir.Expr], Callable[..., Answer]] = {
     ir.Name: Origins._name, ir.Attribute: Origins._attribute, ir.Subscript: Origins._subscript, ir.Call: Origins._call,
     ir.Constant: Origins._constant, ir.Sequence: Origins._sequence, ir.Dict: Origins._dict, ir.IfExp: Origins._ifexp,
