@@ -107,7 +107,7 @@ class Blends:
 
         def visit(found: Demand, answer: Answer) -> bool:
             expr = found.expr
-            if answer.kind == "moved":
+            if answer.kind in ("moved", "cycle"):
                 return True
             if isinstance(expr, ir.Constant) and not found.path:
                 asked[0] = asked[0] or expr.value not in (None, 0, False)
@@ -156,7 +156,7 @@ class Blends:
                 return False
             if answer.kind in ("moved", "construct", "arithmetic", "composite", "outside", "unknown") and answer.demands:
                 return [d for d in answer.demands if not _plain(d.expr)]
-            if answer.kind in ("constant", "function") or self._lacks(found):
+            if answer.kind in ("constant", "function", "cycle") or self._lacks(found):
                 return False
             if isinstance(expr, ir.Call) and not expr.args and not isinstance(expr.func, ir.Attribute):
                 return False

@@ -63,6 +63,8 @@ class Primary:
                     names[inner.key] = what
                 return True
             expr = demand.expr
+            if answer.kind == "cycle":
+                return False
             hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))

@@ -48,7 +48,7 @@ class Trials:
 
                 def visit(demand: Demand, answer: Answer, ends: list[tuple[Demand, Answer]] = ends) -> bool | Iterable[Demand]:
                     expr = demand.expr
-                    if is_infinite(expr):
+                    if is_infinite(expr) or answer.kind == "cycle":
                         return False
                     if isinstance(expr, ir.Call):
                         if self.is_fit(demand.place):
