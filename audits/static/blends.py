@@ -12,6 +12,7 @@ from audits.static.covariances import Covariances
 from audits.static.flow import Place
 from audits.static.origins import Answer, Demand, Frame, Origins
 from audits.static.project import FunctionInfo
+from audits.static.reaching import step_text
 from audits.static.values import Func
 
 _SAMPLE = re.compile(r"sampl|measured|observed|empiric|r_?samp", re.I)
@@ -218,6 +219,11 @@ class Blends:
         expr, place, frame = demand.expr, demand.place, demand.frame
         if depth == 0:
             return key(expr)
+        if demand.path:
+            answer = self.origins.step(demand)
+            if answer.kind == "moved" and len(answer.demands) == 1:
+                return self.canonical(answer.demands[0], depth - 1)
+            return key(expr) + "".join(step_text(s) for s in demand.path)
         if isinstance(expr, ir.Name):
             answer = self.origins.step(demand)
             if answer.kind == "moved" and len(answer.demands) == 1 and not answer.demands[0].path:

@@ -88,7 +88,7 @@ class Primary:
             if name in _SAME:
                 return parts[:1]
             if name in _CHOICES:
-                return parts
+                return [self._under(demand, p.expr, Guard("or", expr)) for p in parts]
             if name == "where" and len(expr.args) == 3:
                 return [self._under(demand, expr.args[i].value, Guard("if", expr.args[0].value, i == 1)) for i in (1, 2)]
             if name in _HIDING:

@@ -267,11 +267,19 @@ class Selection:
                 inner = place.at(node)
                 if isinstance(node, ir.Call):
                     own = [c.fn for c in self.flow.callees(inner) if isinstance(c, Func) and not c.weak]
-                    if any(place_.fn is fn for fn in own for place_, _, _ in self.sites):
+                    if any(place_.fn is fn and self._answers(fn) for fn in own for place_, _, _ in self.sites):
                         return True
                 if any(self._linked(s, depth - 1) for s in self.flow.sources(inner) if s.fn in self.functions):
                     return True
         return False
+
+    def _answers(self, fn: FunctionInfo) -> bool:
+        # Whether what a helper returns tells an improvement: it says True only under its comparison.
+        for node in ir.walk_own(fn.node.body):
+            if isinstance(node, ir.Return) and isinstance(node.value, ir.Constant) and node.value.value is True:
+                if not self._conditional(node, fn, 0):
+                    return False
+        return True
 
     # -- updates and saves
 

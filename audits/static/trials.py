@@ -79,7 +79,7 @@ class Trials:
         name = path[0][1]
         if isinstance(name, str):
             return name in RESULT_FIELDS or (bool(_BEST.search(name)) and not _LOSS.search(name))
-        places = [r for f in self.fits for r in self.origins.flow.returns(f)]
+        places = [r for f, _ in self.origins.targets(demand.place) for r in self.origins.flow.returns(f)]
         chosen = [
             p.expr.items[name] for p in places
             if isinstance(p.expr, ir.Sequence) and isinstance(name, int) and -len(p.expr.items) <= name < len(p.expr.items)
@@ -143,8 +143,9 @@ class Trials:
             if isinstance(node, ir.Arg) and node.keyword == self.key:
                 yield self._part(demand, node.value)
             elif isinstance(node, ir.Dict):
-                for name, value in zip(node.keys, node.values, strict=True):
-                    if name is not None and self._is_key(name):
+                for i, (name, value) in enumerate(zip(node.keys, node.values, strict=True)):
+                    later = [v for k, v in zip(node.keys[i:], node.values[i:], strict=True) if k is None]
+                    if name is not None and self._is_key(name) and not any(self._may_hold(demand, v) for v in later):
                         yield self._part(demand, value)
             elif isinstance(node, (ir.Sequence, ir.Call)):
                 items = node.items if isinstance(node, ir.Sequence) else [a.value for a in node.args if a.keyword is None]
@@ -154,6 +155,10 @@ class Trials:
             elif isinstance(node, ir.Constant) and isinstance(node.value, str) and re.search(rf"\b{self.key}\s*=\s*['\"]?\w", node.value):
                 text = re.sub(rf".*\b{self.key}\s*=\s*['\"]?(\w+).*", r"\1", node.value, flags=re.S)
                 yield self._part(demand, ir.Constant(node.line, node.column, node.end_line, node.end_column, text))
+
+    def _may_hold(self, demand: Demand, spread: ir.Expr) -> bool:
+        # A mapping that is spread later would win.
+        return self.origins.has_item(Demand(demand.place.at(spread), (("item", self.key),), demand.frame)) is not False
 
     def _is_key(self, expr: ir.Expr) -> bool:
         if not isinstance(expr, ir.Constant) or not isinstance(expr.value, str):
