@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
 from audits.static import ir
 from audits.static.flow import Flow, Place
+from audits.static.origins import Origins
 from audits.static.values import Func
 
 _TRANSPARENT = frozenset(
@@ -62,13 +64,18 @@ _DEPTH = 8
 class Algebra:
     """Questions about what an expression computes; names are followed to their definitions, helpers to their returns."""
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    def __init__(self, origins: Origins) -> None:
+        self.origins = origins
+        self.flow: Flow = origins.flow
 
     def behind(self, place: Place) -> list[Place]:
-        """What a name is bound to in its own function, or what a one-expression helper returns."""
+        """What a name is bound to where it stands, in its own function or module."""
         expr = place.expr
         if isinstance(expr, ir.Name):
+            if place.fn is not None:
+                reached = self.origins.reaching(place).envs.get(id(expr), {}).get(expr.id)
+                if reached and not any(d.path for d in reached):
+                    return [place.at(d.expr) for d in reached if d.expr is not None][:4]
             found = self.flow.definitions(place, expr.id)
             return [p for p in found if p.fn is place.fn or p.fn is None][:4]
         return []
@@ -118,10 +125,10 @@ class Algebra:
         if inner is not None:
             return self.core(place.at(inner))
         for outer, other in ((_TRANSPOSES, _CONJUGATES), (_CONJUGATES, _TRANSPOSES)):
-            first = _operand(expr, outer)
+            first = _operand(expr, outer) or (_swapped(expr) if outer is _TRANSPOSES else None)
             if first is not None:
                 for candidate in [self.core(place.at(first)), *self.behind(self.core(place.at(first)))]:
-                    second = _operand(candidate.expr, other)
+                    second = _operand(candidate.expr, other) or (_swapped(candidate.expr) if other is _TRANSPOSES else None)
                     if second is not None:
                         return self.core(candidate.at(second))
         if depth:
@@ -159,13 +166,19 @@ class Algebra:
                         return self.core(part.at(element.value))
                 if name == "einsum" and len(expr.args) == 2 and _repeats(expr.args[0].value):
                     return self.core(part.at(expr.args[1].value))
+                if name in ("sum", "nansum"):
+                    masked = part.at(_plain(_receiver_or_argument(expr)))
+                    if isinstance(masked.expr, ir.BinOp) and masked.expr.op == "*":
+                        for side, other in ((masked.expr.left, masked.expr.right), (masked.expr.right, masked.expr.left)):
+                            if self.is_eye(part.at(side)):
+                                return self.core(part.at(other))
                 if name in ("sum", "mean", "nansum"):
                     summed = part.at(_plain(_receiver_or_argument(expr)))
                     for candidate in [summed, *self.behind(summed)]:
                         listed = _plain(candidate.expr)
                         if isinstance(listed, ir.Subscript) and ir.last_name(getattr(listed.value, "func", listed)) == "eigh":
                             listed = listed.value
-                        diagonal = _operand(listed, frozenset({"diagonal", "diag", "eigvalsh", "eigh"}))
+                        diagonal = _operand(listed, frozenset({"diagonal", "diag", "eigvalsh", "eigh", "svdvals"}))
                         if diagonal is not None:
                             return self.core(candidate.at(diagonal))
             inner = _operand(expr, _TRANSPARENT)
@@ -265,7 +278,10 @@ class Algebra:
                 return True
             if name in _DIAGONALS:
                 filled = _receiver_or_argument(expr)
-                return any(isinstance(n, ir.Call) and ir.last_name(n.func) in _FILLS for n in ir.walk(filled))
+                made = any(isinstance(n, ir.Call) and ir.last_name(n.func) in _FILLS for n in ir.walk(filled))
+                return made or any(isinstance(n, ir.Sequence) for n in ir.walk(filled))
+            if name == "einsum" and len(expr.args) > 1:
+                return any(self.is_eye(place.at(a.value), depth - 1) for a in expr.args[1:]) and depth > 0
             if name in ("mul", "multiply"):
                 parts = [a.value for a in expr.args]
                 parts += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
@@ -288,6 +304,10 @@ class Algebra:
             left, right = place.at(operands[0]), place.at(operands[1])
         elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "einsum" and len(expr.args) == 3:
             return self._einsum(place, expr)
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("outer", "ger") and len(_operands_of(expr)) == 2:
+            first, second = _operands_of(expr)
+            conjugated = _operand(second, _CONJUGATES)
+            return "outer" if conjugated is not None and _key(conjugated) == _key(first) else ""
         else:
             return ""
         adjoint = self.adjoint_of(right)
@@ -327,13 +347,28 @@ class Algebra:
                 right = operands[1]
                 if alpha is not None:
                     right = ir.BinOp(expr.line, expr.column, expr.end_line, expr.end_column, alpha, "*", right)
+                    self.origins.made.append(right)
                 yield operands[0], right
-        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("stack", "sum", "where") and expr.args:
-            items = expr.args[0].value
-            if isinstance(items, ir.Sequence) and len(items.items) == 2:
-                yield items.items[0], items.items[1]
-            elif ir.last_name(expr.func) == "where" and len(expr.args) == 3:
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("sum", "where", "mean", "average", "nansum", "einsum"):
+            for items in self._stacked(expr):
+                yield from itertools.pairwise(items)
+            if ir.last_name(expr.func) == "where" and len(expr.args) == 3:
                 yield expr.args[1].value, expr.args[2].value
+
+    def _stacked(self, expr: ir.Call) -> Iterator[list[ir.Expr]]:
+        # The items that a sum or mean runs over: of a display, of `stack`, of `weight * item for ... in zip(...)`.
+        pending = [a.value for a in expr.args]
+        pending += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
+        while pending:
+            part = pending.pop()
+            if isinstance(part, ir.Sequence) and len(part.items) > 1:
+                yield part.items
+            elif isinstance(part, ir.Call) and ir.last_name(part.func) in ("stack", "array", "asarray", "tensor", "zip"):
+                pending += [a.value for a in part.args if a.keyword is None]
+            elif isinstance(part, ir.BinOp) and part.op == "*":
+                pending += [part.left, part.right]
+            elif isinstance(part, ir.Comprehension):
+                pending += [c.iter for c in part.clauses]
 
 
 def _twice(index: ir.Expr) -> bool:
@@ -368,7 +403,16 @@ def _operand(expr: ir.Expr, names: frozenset[str]) -> ir.Expr | None:
     return None
 
 
-_LIBRARIES = re.compile(r"^(torch|np|numpy|jnp|F|functional|linalg|la|LA|xp|math|scipy)(\.|$)")
+def _swapped(expr: ir.Expr) -> ir.Expr | None:
+    """X of `einsum("...ij->...ji", X)`."""
+    if not (isinstance(expr, ir.Call) and ir.last_name(expr.func) == "einsum" and len(expr.args) == 2):
+        return None
+    spec = expr.args[0].value
+    inputs, _, out = str(spec.value).replace(" ", "").partition("->") if isinstance(spec, ir.Constant) else ("", "", "")
+    return expr.args[1].value if len(inputs) >= 2 and out == inputs[:-2] + inputs[:-3:-1] else None
+
+
+_LIBRARIES = re.compile(r"^(torch|th|np|numpy|jnp|jax|tnp|cp|cupy|F|functional|[a-z]{0,3}la|linalg|LA|TLA|xp|math|scipy)(\.|$)")
 
 
 def _receiver_or_argument(expr: ir.Call) -> ir.Expr:

@@ -12,6 +12,7 @@ from audits.static.covariances import Covariances
 from audits.static.flow import Place
 from audits.static.origins import Answer, Demand, Frame, Origins
 from audits.static.project import FunctionInfo
+from audits.static.reaching import step_text
 from audits.static.values import Func
 
 _SAMPLE = re.compile(r"sampl|measured|observed|empiric|r_?samp", re.I)
@@ -107,7 +108,7 @@ class Blends:
 
         def visit(found: Demand, answer: Answer) -> bool:
             expr = found.expr
-            if answer.kind == "moved":
+            if answer.kind in ("moved", "cycle"):
                 return True
             if isinstance(expr, ir.Constant) and not found.path:
                 asked[0] = asked[0] or expr.value not in (None, 0, False)
@@ -156,7 +157,7 @@ class Blends:
                 return False
             if answer.kind in ("moved", "construct", "arithmetic", "composite", "outside", "unknown") and answer.demands:
                 return [d for d in answer.demands if not _plain(d.expr)]
-            if answer.kind in ("constant", "function") or self._lacks(found):
+            if answer.kind in ("constant", "function", "cycle") or self._lacks(found):
                 return False
             if isinstance(expr, ir.Call) and not expr.args and not isinstance(expr.func, ir.Attribute):
                 return False
@@ -218,6 +219,11 @@ class Blends:
         expr, place, frame = demand.expr, demand.place, demand.frame
         if depth == 0:
             return key(expr)
+        if demand.path:
+            answer = self.origins.step(demand)
+            if answer.kind == "moved" and len(answer.demands) == 1:
+                return self.canonical(answer.demands[0], depth - 1)
+            return key(expr) + "".join(step_text(s) for s in demand.path)
         if isinstance(expr, ir.Name):
             answer = self.origins.step(demand)
             if answer.kind == "moved" and len(answer.demands) == 1 and not answer.demands[0].path:

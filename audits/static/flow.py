@@ -43,6 +43,8 @@ class Flow:
         self.call_sites: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] = {}
         self.constructions: dict[ClassInfo, list[tuple[ir.Call, Unit]]] = {}
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
+        self._contents: dict[tuple[ClassInfo, str], list[tuple[object, Place]]] | None = None
+        self._outer: dict[tuple[Scope, str], list[Place]] | None = None
         self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
         self._called_on: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] | None = None
         for unit in [*analysis.modules.values(), *analysis.cold.values()]:
@@ -145,6 +147,31 @@ class Flow:
         order = self.analysis.mro_cache.get(cls) or [cls]
         return [p for owner in order for p in self._fields.get((owner, name), [])]
 
+    def contents(self, cls: ClassInfo, name: str) -> list[tuple[object, Place]]:
+        """What is put into a field that is a container: its key where it is a literal, and the value."""
+        if self._contents is None:
+            self._contents = {}
+            for fn in self.analysis.project.functions:
+                owner = _method_class(fn)
+                for node in ir.walk_own(fn.node.body) if owner is not None else ():
+                    for field, key, value in _puts(node):
+                        if ir.last_name(field.value) == "self" and owner is not None:
+                            self._contents.setdefault((owner, field.attr), []).append((key, Place(value, fn.module, fn)))
+        order = self.analysis.mro_cache.get(cls) or [cls]
+        return [p for owner in order for p in self._contents.get((owner, name), [])]
+
+    def outer_writes(self, scope: Scope, name: str) -> list[Place]:
+        """What functions that declare a name global or nonlocal bind it to."""
+        if self._outer is None:
+            self._outer = {}
+            for fn in self.analysis.project.functions:
+                for declared in fn.scope.outer:
+                    owner = lookup_scope(fn.scope, declared)
+                    bound = self._in(fn, fn.node.body).get(declared, [])
+                    if owner is not None and bound:
+                        self._outer.setdefault((owner, declared), []).extend(Place(e, fn.module, fn) for e in bound)
+        return self._outer.get((scope, name), [])
+
     def _index_fields(self) -> dict[tuple[ClassInfo, str], list[Place]]:
         out: dict[tuple[ClassInfo, str], list[Place]] = {}
         for fn in self.analysis.project.functions:
@@ -157,6 +184,10 @@ class Flow:
                         for item, value in pairs_of(target, node.value):
                             if isinstance(item, ir.Attribute) and ir.last_name(item.value) == "self":
                                 out.setdefault((owner, item.attr), []).append(Place(value, fn.module, fn))
+                elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("setattr", "__setattr__"):
+                    plain = [a.value for a in node.args]
+                    if len(plain) > 1 and isinstance(plain[-2], ir.Constant) and ir.last_name(plain[0]) in ("self", ir.last_name(plain[-2])):
+                        out.setdefault((owner, str(plain[-2].value)), []).append(Place(plain[-1], fn.module, fn))
         for cls in self.analysis.project.classes:
             fields = []
             for statement in cls.node.body:
@@ -219,6 +250,16 @@ class Flow:
                         paths[target] = (*paths[fn], Step(fn.symbol, fn.module.relative, ref.node.line))
                         queue.append(target)
         return paths
+
+
+def _puts(node: ir.Node) -> Iterator[tuple[ir.Attribute, object, ir.Expr]]:
+    if isinstance(node, ir.Assign) and node.value is not None:
+        for target in node.targets:
+            if isinstance(target, ir.Subscript) and isinstance(target.value, ir.Attribute):
+                yield target.value, getattr(target.index, "value", None) if isinstance(target.index, ir.Constant) else None, node.value
+    elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and isinstance(node.func.value, ir.Attribute):
+        if node.func.attr in ("append", "add", "appendleft") and node.args:
+            yield node.func.value, None, node.args[0].value
 
 
 def _method_class(fn: FunctionInfo) -> ClassInfo | None:

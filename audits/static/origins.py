@@ -70,7 +70,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`kind` is moved (the same value elsewhere), constant, construct, outside, arithmetic, parameter, composite, function or unknown.
+    """`kind` is moved (the same value elsewhere), constant, construct, outside, arithmetic, parameter, composite, function, cycle or unknown.
 
     Where the value is moved, it is one of `demands`; otherwise these are the parts it is made of.
     """
@@ -185,8 +185,19 @@ class Origins:
                 return stored
             found = env.get(name)
             if found is not None:
-                return self._alternatives(demand, found, path, name)
-        return self._free(demand, expr)
+                return self._with_outer(demand, self._alternatives(demand, found, path, name), expr)
+        return self._with_outer(demand, self._free(demand, expr), expr)
+
+    def _with_outer(self, demand: Demand, answer: Answer, expr: ir.Name) -> Answer:
+        # What functions that declare the name global or nonlocal may have bound it to meanwhile.
+        scope = demand.place.fn.scope if demand.place.fn is not None else demand.place.module.scope
+        found = lookup_scope(scope, expr.id)
+        places = self.flow.outer_writes(found, expr.id) if found is not None else []
+        places = [p for p in places if p.fn is not demand.place.fn]
+        if not places:
+            return answer
+        moved = tuple(self._at(demand, p, demand.path, None) for p in places)
+        return Answer("moved" if answer.kind in ("moved", "outside", "unknown") else answer.kind, answer.demands + moved)
 
     def _stored(self, demand: Demand, env: dict[str, Alternatives], base: str, path: Path) -> Answer | None:
         # What was stored under an attribute or a key of this name, the longest first.
@@ -434,9 +445,14 @@ class Origins:
         if getters:
             return Answer("moved", tuple(d for g in getters for d in self._returned(replace(demand, path=path[1:]), g, None)))
         found = self.flow.field(cls, name)
-        if not found:
+        rest = path[1:]
+        put = [p for key, p in self.flow.contents(cls, name) if rest and rest[0][0] != "field" and key in (None, rest[0][1])]
+        if put or (rest and rest[0] == ELEMENT):
+            put = put or [p for _, p in self.flow.contents(cls, name)]
+            found = [p for p in found if not (put and _empty(p.expr))]
+        if not found and not put:
             return Answer("parameter")
-        return Answer("moved", tuple(self._at(demand, p, path[1:], None) for p in found))
+        return Answer("moved", (*(self._at(demand, p, rest, None) for p in found), *(self._at(demand, p, rest[1:], None) for p in put)))
 
     def _subscript(self, demand: Demand, expr: ir.Subscript) -> Answer:
         index = expr.index
@@ -528,6 +544,8 @@ class Origins:
             frame = self.enter(fn, expr, place, demand.frame, bound)
             if frame is not None:
                 out += self._returned(replace(demand, guards=demand.guards + chosen.get(fn, ())), fn, frame)
+            elif self._turns_back(fn, demand.frame):
+                return Answer("cycle")
         classes = self.classes(place)
         for cls in classes:
             if not path or path[0][0] == "elem":
@@ -557,16 +575,19 @@ class Origins:
     def enter(self, fn: FunctionInfo, call: ir.Call, caller: Place, outer: Frame | None, bound: bool) -> Frame | None:
         """The frame of a call, or None where the chain is too long or turns back."""
         depth = outer.depth + 1 if outer is not None else 1
-        inside, current = 0, outer
-        while current is not None:
-            inside += current.fn is fn
-            current = current.outer
-        if depth > _DEPTH or inside > 1:
+        if depth > _DEPTH or self._turns_back(fn, outer):
             return None
         key = (id(call), id(fn), id(outer))
         if key not in self._frames:
             self._frames[key] = Frame(fn, call, caller, outer, bound, depth)
         return self._frames[key]
+
+    def _turns_back(self, fn: FunctionInfo, frame: Frame | None) -> bool:
+        inside = 0
+        while frame is not None:
+            inside += frame.fn is fn
+            frame = frame.outer
+        return inside > 1
 
     def _returned(self, demand: Demand, fn: FunctionInfo, frame: Frame | None) -> list[Demand]:
         found = self._returns.get(fn)
@@ -739,12 +760,26 @@ def _says_none(guard: Guard, name: str, definition: Def) -> bool:
     return none and guard.polarity == (test.ops[0] in ("is", "=="))
 
 
+def _empty(expr: ir.Expr) -> bool:
+    if isinstance(expr, ir.Call):
+        return ir.last_name(expr.func) in ("dict", "list", "set", "OrderedDict", "defaultdict", "deque") and not expr.args
+    return (isinstance(expr, ir.Dict) and not expr.keys) or (isinstance(expr, ir.Sequence) and not expr.items)
+
+
 def field_names(cls: ClassInfo) -> list[str]:
     """The annotated fields of a class body, in order: what a dataclass's constructor takes."""
     return [
         s.targets[0].id for s in cls.node.body
         if isinstance(s, ir.Assign) and s.annotation is not None and isinstance(s.targets[0], ir.Name)
     ]  # fmt: skip
+
+
+def is_infinite(expr: ir.Expr) -> bool:
+    """Whether an expression is infinity or not a number, however it is spelled."""
+    if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float" and expr.args:
+        inner = expr.args[0].value
+        return isinstance(inner, ir.Constant) and str(inner.value).strip("+").lower() in ("inf", "infinity", "nan")
+    return isinstance(expr, (ir.Name, ir.Attribute)) and ir.last_name(expr) in ("inf", "infty", "Infinity", "nan")
 
 
 _STEPS: dict[type[ir.Expr], Callable[..., Answer]] = {

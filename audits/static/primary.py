@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audits.static import ir
-from audits.static.origins import Answer, Bound, Demand, Origins
+from audits.static.origins import Answer, Bound, Demand, Origins, is_infinite
 from audits.static.reaching import Guard
 
 LOSS, SCORE = "loss", "k_loc"
@@ -50,6 +50,9 @@ class Primary:
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             what = _quantity(demand.expr) or names.get(demand.key, "")
+            if is_infinite(demand.expr):
+                out.append(Leaf("worst", demand))
+                return False
             following = self._following(demand, answer)
             if following and (answer.kind != "arithmetic" or not what):
                 for inner in following:
@@ -60,10 +63,10 @@ class Primary:
                     names[inner.key] = what
                 return True
             expr = demand.expr
+            if answer.kind == "cycle":
+                return False
             hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
-            if _infinite(expr):
-                out.append(Leaf("worst", demand))
-            elif answer.kind == "constant":
+            if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
                 if not none:
                     out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else ""))
@@ -85,7 +88,7 @@ class Primary:
             if name in _SAME:
                 return parts[:1]
             if name in _CHOICES:
-                return parts
+                return [self._under(demand, p.expr, Guard("or", expr)) for p in parts]
             if name == "where" and len(expr.args) == 3:
                 return [self._under(demand, expr.args[i].value, Guard("if", expr.args[0].value, i == 1)) for i in (1, 2)]
             if name in _HIDING:
@@ -283,13 +286,6 @@ def _zero(expr: ir.Expr) -> bool:
 
 def _plain(key: object) -> str:
     return str(key).rpartition(".")[2].lower()
-
-
-def _infinite(expr: ir.Expr) -> bool:
-    if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float" and expr.args:
-        inner = expr.args[0].value
-        return isinstance(inner, ir.Constant) and str(inner.value).strip("+").lower() in ("inf", "infinity", "nan")
-    return isinstance(expr, (ir.Name, ir.Attribute)) and ir.last_name(expr) in ("inf", "infty", "Infinity", "nan")
 
 
 def _quantity(expr: ir.Expr) -> str:

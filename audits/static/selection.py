@@ -17,7 +17,7 @@ _NOT_VALUES = re.compile(r"epoch|step|iter|index|idx|time|path|name|state|weight
 _SAVE = re.compile(r"^_?(save|checkpoint|write_checkpoint|store_checkpoint|dump|export)(_|$)|_checkpoint$|^torch_save$", re.I)
 _OTHER_SAVE = re.compile(r"last|latest|resume|epoch_|periodic|final|history|metrics|config|log|figure|plot|json|report", re.I)
 _HELPERS = re.compile(r"improv|better|best|select|stop|checkpoint|track|monitor|early|primary", re.I)
-_RESULT_FIELDS = ("objective", "best_objective", "best_score", "best_val", "best_value", "best", "score", "value")
+RESULT_FIELDS = ("objective", "best_objective", "best_score", "best_val", "best_value", "best", "score", "value")
 _OPERATORS = {"operator.lt": "<", "operator.le": "<=", "operator.gt": ">", "operator.ge": ">="}
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
@@ -181,10 +181,10 @@ class Selection:
                                                    for n in ir.walk_own(f.node.body) if isinstance(n, ir.Attribute)]  # fmt: skip
         if isinstance(place.expr, ir.Dict):
             keys = [k.value for k in place.expr.keys if isinstance(k, ir.Constant)]
-            return next(((("item", n),) for n in _RESULT_FIELDS if n in keys), ())
+            return next(((("item", n),) for n in RESULT_FIELDS if n in keys), ())
         if isinstance(place.expr, ir.Sequence):
             return (("item", 0),)
-        return next(((("field", n),) for n in _RESULT_FIELDS if n in names), ())
+        return next(((("field", n),) for n in RESULT_FIELDS if n in names), ())
 
     def _mentions_primary(self, place: Place) -> bool:
         pending, seen = [place], set[int]()
@@ -267,11 +267,19 @@ class Selection:
                 inner = place.at(node)
                 if isinstance(node, ir.Call):
                     own = [c.fn for c in self.flow.callees(inner) if isinstance(c, Func) and not c.weak]
-                    if any(place_.fn is fn for fn in own for place_, _, _ in self.sites):
+                    if any(place_.fn is fn and self._answers(fn) for fn in own for place_, _, _ in self.sites):
                         return True
                 if any(self._linked(s, depth - 1) for s in self.flow.sources(inner) if s.fn in self.functions):
                     return True
         return False
+
+    def _answers(self, fn: FunctionInfo) -> bool:
+        # Whether what a helper returns tells an improvement: it says True only under its comparison.
+        for node in ir.walk_own(fn.node.body):
+            if isinstance(node, ir.Return) and isinstance(node.value, ir.Constant) and node.value.value is True:
+                if not self._conditional(node, fn, 0):
+                    return False
+        return True
 
     # -- updates and saves
 
@@ -342,7 +350,7 @@ class Selection:
             if ir.last_name(expr.func) in ("float", "round", "item"):
                 inner = expr.args[0].value if expr.args else expr.func
                 return self._returns_best(place.at(inner if expr.args else getattr(inner, "value", inner)), depth - 1)
-            chosen = [a.value for name in _RESULT_FIELDS for a in expr.args if a.keyword == name][:1]
+            chosen = [a.value for name in RESULT_FIELDS for a in expr.args if a.keyword == name][:1]
             own = any(isinstance(c, Func) and not c.weak for c in self.flow.callees(place))
             if chosen and not own:
                 return self._returns_best(place.at(chosen[0]), depth - 1)
@@ -350,7 +358,7 @@ class Selection:
                 return any(self._returns_best(place.at(a.value), depth - 1) for a in expr.args)
         if isinstance(expr, ir.Dict):
             fields = [v for k, v in zip(expr.keys, expr.values, strict=True)
-                      if isinstance(k, ir.Constant) and k.value in _RESULT_FIELDS]  # fmt: skip
+                      if isinstance(k, ir.Constant) and k.value in RESULT_FIELDS]  # fmt: skip
             return any(self._returns_best(place.at(v), depth - 1) for v in fields or expr.values)
         if isinstance(expr, ir.Sequence):
             return any(self._returns_best(place.at(i), depth - 1) for i in expr.items)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from audits.static import ir
 from audits.static.algebra import Algebra, key, operand, operands_of, receiver_or_argument
 from audits.static.findings import Finding
-from audits.static.flow import Flow, Place
+from audits.static.flow import Place
 from audits.static.project import FunctionInfo, ModuleInfo
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.values import Func
@@ -73,7 +73,7 @@ def check(context: Context) -> Iterable[Finding]:
         yield context.config_finding("COV001", "covariance.builder", text)
         return
     home = builder.module
-    search = _Search(context, context.flow)
+    search = _Search(context)
     seen: set[tuple[str, int]] = set()
     for module in context.project.configured_modules():
         if module is home:
@@ -92,10 +92,10 @@ def check(context: Context) -> Iterable[Finding]:
 class _Search:
     """Which node performs a building operation."""
 
-    def __init__(self, context: Context, flow: Flow) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
-        self.flow = flow
-        self.algebra = Algebra(flow)
+        self.flow = context.flow
+        self.algebra = Algebra(context.origins)
         self._known: dict[int, bool] = {}
         self._halves: dict[FunctionInfo | ModuleInfo, set[int]] = {}
 
@@ -103,20 +103,83 @@ class _Search:
         if isinstance(node, ir.AugAssign):
             return self._in_place(node, module, fn)
         if isinstance(node, ir.Assign) and node.value is not None:
-            return self._diagonal_assignment(node, module, fn)
+            return self._diagonal_assignment(node, module, fn) or self._mirrored(node, module, fn)
         if not isinstance(node, (ir.BinOp, ir.Call)):
             return None
         place = Place(node, module, fn)
         for left, right in self.algebra.summands(node):
             chosen = isinstance(node, ir.Call) and ir.last_name(node.func) == "where"
-            halved = chosen or (isinstance(node, ir.Call) and ir.last_name(node.func) == "stack")
+            halved = chosen or (isinstance(node, ir.Call) and ir.last_name(node.func) in ("mean", "average", "sum", "einsum"))
             halved = halved or (_halved(left) and _halved(right)) or id(node) in self._scaled_nodes(place)
             what = self._sum(place.at(left), place.at(right), module, halved)
             if chosen and what == "two covariances are blended":
                 continue
             if what is not None:
                 return what
-        return self._normalise(place) or self._lerp(place) or self._diagonal_call(place, module) or self._products(place, module)
+        if not self.context.offline(module) and (loaded := self._reloaded(place)) is not None:
+            return loaded
+        found = self._normalise(place) or self._lerp(place) or self._diagonal_call(place, module) or self._products(place, module)
+        return found or self._retreat(place)
+
+    def _retreat(self, place: Place) -> str | None:
+        # `P - w (P - S)` is a blend, and a hermitisation where S is the adjoint of P.
+        expr = place.expr
+        if isinstance(expr, ir.BinOp) and expr.op == "-":
+            start, step = expr.left, expr.right
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("sub", "subtract", "sub_") and len(operands_of(expr)) == 2:
+            start, step = operands_of(expr)
+        else:
+            return None
+        for candidate in [place.at(step), *self.algebra.behind(place.at(step))]:
+            for inner in ir.walk(candidate.expr):
+                if isinstance(inner, ir.BinOp) and inner.op == "-" and inner is not expr and key(inner.left) == key(start):
+                    adjoint = self.algebra.adjoint_of(candidate.at(inner.right))
+                    if adjoint is not None and self._same(adjoint, place.at(start)):
+                        return "a matrix is hermitised"
+                    if self.covariance(place.at(start)) and self.covariance(candidate.at(inner.right)) and inner is not candidate.expr:
+                        return "two covariances are blended"
+        return None
+
+    def _mirrored(self, node: ir.Assign, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
+        # `R[i, j] = R[j, i].conj()`
+        value = node.value
+        inner = operand(value, frozenset({"conj", "conjugate"})) if value is not None else None
+        for target in node.targets:
+            if isinstance(target, ir.Subscript) and isinstance(inner, ir.Subscript) and key(target.value) == key(inner.value):
+                one = [key(i) for i in target.index.items] if isinstance(target.index, ir.Sequence) else []
+                other = [key(i) for i in inner.index.items] if isinstance(inner.index, ir.Sequence) else []
+                if len(one) > 1 and one[-2:] == other[:-3:-1] and one != other and self.covariance(Place(target.value, module, fn)):
+                    return "a covariance is mirrored"
+        return None
+
+    def _reloaded(self, place: Place) -> str | None:
+        # V diag(w + x) V^H of an eigendecomposition.
+        expr = place.expr
+        if not (isinstance(expr, ir.BinOp) and expr.op == "@"):
+            return None
+        vectors = self.algebra.adjoint_of(place.at(expr.right))
+        if vectors is None or not isinstance(vectors.expr, ir.Name):
+            return None
+        source = self._decomposed(vectors, 1)
+        for node in ir.walk(expr.left) if source is not None else ():
+            changed = isinstance(node, ir.BinOp) and node.op == "+" and [node.left, node.right]
+            if isinstance(node, ir.Call) and ir.last_name(node.func) in ("add", "clamp", "clamp_min", "maximum"):
+                changed = operands_of(node)
+            for part in changed or []:
+                if isinstance(part, ir.Name) and source is not None and self._decomposed(place.at(part), 0) is source:
+                    return "a covariance's eigenvalues are loaded"
+        return None
+
+    def _decomposed(self, place: Place, item: int) -> ir.Expr | None:
+        # The matrix whose eigenvalues (item 0) or eigenvectors (item 1) a name holds.
+        if not isinstance(place.expr, ir.Name):
+            return None
+        found = self.context.origins.reaching(place).envs.get(id(place.expr), {}).get(place.expr.id, {})
+        for definition in found:
+            value = definition.expr
+            if definition.path == (("item", item),) and isinstance(value, ir.Call) and ir.last_name(value.func) == "eigh":
+                return value
+        return None
 
     def _products(self, place: Place, module: ModuleInfo) -> str | None:
         expr = place.expr
@@ -179,7 +242,7 @@ class _Search:
         return self._halves[owner]
 
     def _sum(self, left: Place, right: Place, module: ModuleInfo, halved: bool = False) -> str | None:
-        for one, other in ((left, right), (right, left)):
+        for one, other in (p for a, b in self._pairs(left, right) for p in ((a, b), (b, a))):
             adjoint = self.algebra.adjoint_of(other)
             if adjoint is not None and self._same(adjoint, one) and not self._excluded(one):
                 # Without the half it may be a derivative, 2 Re of something, unless it is a covariance.
@@ -193,6 +256,21 @@ class _Search:
                 if not self.context.offline(module) and not _noise(other):
                     return "a covariance is loaded or shrunk towards the identity"
         return self._blend(left, right, halved)
+
+    def _pairs(self, left: Place, right: Place) -> Iterator[tuple[Place, Place]]:
+        """The two places, and what calls pass for them where both are parameters."""
+        yield left, right
+        one, other = self.algebra.core(left), self.algebra.core(right)
+        fn = left.fn
+        if fn is None or not isinstance(one.expr, ir.Name) or not isinstance(other.expr, ir.Name) or one.expr.id == other.expr.id:
+            return
+        params = {p.name: p for p in fn.node.params}
+        if one.expr.id in params and other.expr.id in params:
+            for call, unit, bound in self.flow.sites(fn):
+                caller = Place(call, unit.module, unit.fn)
+                given = [next(self.context.origins.passed(caller, fn, params[n], bound=bound), None) for n in (one.expr.id, other.expr.id)]
+                if given[0] is not None and given[1] is not None:
+                    yield given[0][0], given[1][0]
 
     def _same(self, one: Place, other: Place) -> bool:
         cores = {key(self.algebra.core(p).expr) for p in [other, *self.algebra.behind(self.algebra.core(other))]}
@@ -278,7 +356,11 @@ class _Search:
             normed = self.algebra.norm_of(second)
             if normed is not None and self._same(normed, factor):
                 return "a matrix is normalised by a trace"
-        pairs = [(first, self.algebra.trace_of(second))] if divides else []
+        if divides:
+            normed = self.algebra.norm_of(second)
+            if normed is not None and self._same(normed, first) and self.covariance(first):
+                return "a covariance is normalised"
+        pairs = [(a, self.algebra.trace_of(b)) for a, b in self._pairs(first, second)] if divides else []
         pairs += [(first, self.algebra.over_trace(second)), (second, self.algebra.over_trace(first))] if times else []
         return next((self._normalised(m, t) for m, t in pairs if t is not None and self._normalised(m, t)), None)
 
@@ -514,6 +596,13 @@ _INVALID = (
     _case("averaged in place", "out = R_pred * (1 - b)\n    out += R_samp * b\n    return out", arguments="R_pred, R_samp, b"),
     _case("a running average", "return 0.9 * cov + 0.1 * x @ x.mH", arguments="cov, x"),
     _case("loaded by addmm", "return torch.addmm(eps * torch.eye(4), f, f.mH)", arguments="f, eps"),
+    _case("loaded eigenvalues", "w, v = torch.linalg.eigh(R)\n    return (v * (w + eps)) @ v.mH", arguments="R, eps"),
+    _case("hermitised by taking half the skew part away", "return R - 0.5 * (R - R.mH)"),
+    _case("hermitised in a helper of two", "return half(R, R.mH)", head="def half(a, b):\n    return (a + b) / 2\n"),
+    _case("mirrored by loops", "for i in range(4):\n        for j in range(i):\n            R[i, j] = R[j, i].conj()\n    return R"),
+    _case("normalised by its norm", "return R / torch.linalg.matrix_norm(R)"),
+    _case("normalised in a helper of two", "return scaled(x, torch.trace(x))", head="def scaled(m, p):\n    return m / p\n", arguments="x"),
+    _case("blended by stepping back", "return R_pred - b * (R_pred - R_samp)", arguments="R_pred, R_samp, b"),
     _case("loaded by a stride", "R.view(-1)[::5] += eps\n    return R", arguments="R, eps"),
     Case("a missing builder", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n", "pkg/offline.py": ""}),
 )  # fmt: skip
@@ -530,6 +619,8 @@ _VALID = (
     _case("an identity plus a vector", "return torch.eye(4) + x", arguments="x"),
     _case("the mean power", "return torch.trace(R).real / 144"),
     _case("a derivative of a product", "half = d @ g.mH\n    return half + half.mH", arguments="d, g"),
+    _case("two covariances side by side", "return torch.stack([R_pred, R_samp])", arguments="R_pred, R_samp"),
+    _case("a difference of covariances", "return (R_pred - R_samp).abs().sum()", arguments="R_pred, R_samp"),
     _case("an adjoint alone", "return R.mH @ R"),
     _case("a sum of two different matrices", "return a + b.mH", arguments="a, b"),
     _case("a Fisher matrix", "return 0.5 * (fisher + fisher.mT)", arguments="fisher"),
@@ -541,7 +632,7 @@ _VALID = (
 _LIMITS = (
     _case("elementwise with explicit loops", "for i in range(4):\n        R[i][i] = R[i][i] + 1\n    return R"),
     _case("a factor scaled by its norm, its product elsewhere", "return f / f.abs().square().sum().sqrt()", arguments="f"),
-    _case("loaded eigenvalues", "w, v = torch.linalg.eigh(R)\n    return (v * (w + eps)) @ v.mH", arguments="R, eps"),
+    _case("a mask on the elements off the diagonal", "return R * (1 - a * (1 - torch.eye(4)))", arguments="R, a"),
 )  # fmt: skip
 
 RULE = Rule(

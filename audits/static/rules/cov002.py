@@ -223,7 +223,7 @@ class _Search:
                 built[0] = True
                 return [d for d in answer.demands if d.place.fn is fn and d.frame is demand.frame]
         if isinstance(expr, ir.Call):
-            kept = self._call(demand, expr, built)
+            kept = self._call(demand, expr, answer, built)
             if kept is not None:
                 return kept
         if answer.kind == "moved":
@@ -232,7 +232,7 @@ class _Search:
             return True
         if answer.kind == "composite":
             return True
-        if answer.kind == "constant":
+        if answer.kind in ("constant", "cycle"):
             return False
         if answer.kind == "arithmetic" and isinstance(expr, ir.BinOp) and expr.op in ("*", "/", "+", "-"):
             return self._arithmetic(demand, expr, answer, faults, built)
@@ -242,12 +242,11 @@ class _Search:
         faults.append((f"comes from `{_text(demand.place)}`", demand.trail))
         return False
 
-    def _call(self, demand: Demand, expr: ir.Call, built: list[bool]) -> bool | Iterable[Demand] | None:
+    def _call(self, demand: Demand, expr: ir.Call, answer: Answer, built: list[bool]) -> bool | Iterable[Demand] | None:
         targets = self.origins.targets(demand.place)
         if any(t is self.covariances.builder for t, _ in targets):
             built[0] = True
-            others = [t for t, _ in targets if t is not self.covariances.builder]
-            return None if others else False
+            return [d for d in answer.demands if d.place.fn is not self.covariances.builder]
         receiver = expr.func.value if isinstance(expr.func, ir.Attribute) else None
         if targets and receiver is not None and all(t.module is self.covariances.home and b for t, b in targets):
             held = self.origins.values(demand.place.at(receiver))
