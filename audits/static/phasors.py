@@ -15,9 +15,7 @@ _TRIG = frozenset({"sin", "cos", "tan", "sincos"})
 _NORMS = frozenset({"norm", "cdist", "hypot", "dist", "vector_norm", "pairwise_distance", "pdist", "euclidean"})
 _ROOTS = frozenset({"sqrt", "rsqrt", "pow", "float_power"})
 _RUNS = frozenset({"arange", "linspace", "meshgrid", "range", "mgrid", "indices"})
-_WAVE = frozenset(
-    {"wavelength", "lambda", "lam", "lambd", "lmbda", "lamda", "wavenumber", "wavenum", "k0", "wl", "carrier", "wavevector", "wavelengths"}
-)
+_WAVE = frozenset({"wavelength", "lambda", "lam", "lambd", "lmbda", "lamda", "wavenumber", "wavenum", "k0", "wl", "carrier", "wavevector"})
 _DISTANCE = frozenset(
     {"distance", "distances", "dist", "dists", "range", "ranges", "radius", "path", "paths", "delta", "difference", "projection"}
 )

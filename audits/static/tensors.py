@@ -39,7 +39,8 @@ _ONLY_TENSORS = frozenset(
 )  # fmt: skip
 _REDUCED = frozenset(
     {"mean", "sum", "norm", "square", "sqrt", "abs", "max", "min", "amax", "amin", "argmax", "argmin", "detach", "exp", "log", "any",
-     "all", "prod", "std", "var", "clamp", "float", "double", "half", "flatten", "pow", "unsqueeze", "squeeze", "median", "sigmoid", "softmax",
+     "all", "prod", "std", "var", "clamp", "float", "double", "half", "flatten", "pow",
+     "unsqueeze", "squeeze", "median", "sigmoid", "softmax",
      "isfinite", "isnan", "to"}
 )  # fmt: skip
 _NOT_FIRST = frozenset({"tensor", "as_tensor", "full", "zeros", "ones", "empty", "arange", "linspace", "logspace", "eye", "rand", "randn",

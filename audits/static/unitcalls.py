@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import TYPE_CHECKING
@@ -227,7 +228,7 @@ def _applied(f: UnitFlow, frame: Frame, node: ir.Call, given: list[Value], *, ea
 def _full_width(f: UnitFlow, frame: Frame, node: ir.Call) -> None:
     # uniform(-fov, fov): a width where a half-width is meant.
     plain = usage.positional(node)
-    for low, high in zip(plain, plain[1:], strict=False):
+    for low, high in itertools.pairwise(plain):
         if isinstance(low, ir.UnaryOp) and low.op == "-" and _same_text(low.operand, high):
             name = ir.last_name(high).lower()
             if _FULL_WIDTH.search(name) and "half" not in name:
@@ -295,7 +296,7 @@ def _kept(f: UnitFlow, frame: Frame, node: ir.Call, name: str, values: list[Valu
     if name == "where" and len(values) == 3:
         values = values[1:]
     if name in _SAME_UNIT or name in ("add", "sub", "subtract"):
-        for first, second in zip(values, values[1:], strict=False):
+        for first, second in itertools.pairwise(values):
             f.same(frame, node, first, second, "chosen or added together")
     with_units = [v.units for v in values if v.units]
     if name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "column_stack") and values:

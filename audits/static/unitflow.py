@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -319,7 +320,7 @@ class UnitFlow:
         sides = [node.left, *node.comparators]
         values = [self.eval(s, frame) for s in sides]
         if not set(node.ops) & {"in", "not in", "is", "is not"}:
-            for first, second in zip(values, values[1:], strict=False):
+            for first, second in itertools.pairwise(values):
                 self.same(frame, node, first, second, "compared")
         return NOTHING
 

@@ -37,7 +37,7 @@ def _body(body: list[ir.Stmt]) -> Iterator[ir.Node]:
             yield from _body(node.body)
 
 
-def annotations(unit: Unit) -> set[int]:
+def annotation_nodes(unit: Unit) -> set[int]:
     """The identities of the nodes inside annotations of the unit's assignments."""
     return {
         id(n) for node in own_nodes(unit) if isinstance(node, ir.Assign) and node.annotation is not None for n in ir.walk(node.annotation)

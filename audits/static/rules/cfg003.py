@@ -32,7 +32,7 @@ _SETTERS = {
     "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
     "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__",
 }  # fmt: skip
-_DEEP = frozenset({"deepcopy", "model_validate", "loads", "parse_obj", "model_validate_json"})
+_DEEP = frozenset({"deepcopy", "__new__", "model_validate", "loads", "parse_obj", "model_validate_json"})
 _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
 
 
@@ -108,14 +108,7 @@ class _Search:
     # -- what is written
 
     def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        values = self.configs.values(unit, expr)
-        declared = self.configs.declared(unit, expr)
-        if declared is not None:
-            return declared
-        if isinstance(expr, ir.Call):
-            return self.configs.schemas(unit, expr, values) if values else set()
-        others = [v for v in values if isinstance(v, Inst) and v.cls not in self.configs.of_class]
-        return self.configs.schemas(unit, expr) if not others else set()
+        return self.configs.certain(unit, expr)
 
     def _own(self, unit: Unit, expr: ir.Expr) -> bool:
         # `self` in what makes the object, and an object that a factory of the class has just made.
@@ -210,7 +203,7 @@ class _Search:
             name = ir.last_name(expr.func)
             callees = unit.calls.get(expr, frozenset())
             returned = [r for c in callees if isinstance(c, Func) and not c.weak for r in self.flow.returns(c.fn)]
-            if returned and depth:
+            if returned and depth and name not in _SHALLOW:
                 return all(self._fresh(self.flow.unit(r), r.expr, deep=deep, depth=depth - 1) for r in returned)
             whole = any(a.keyword == "deep" and isinstance(a.value, ir.Constant) and a.value.value is True for a in expr.args)
             return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)

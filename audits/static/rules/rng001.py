@@ -79,7 +79,7 @@ class _Search:
 
     def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
         called: set[int] = set()
-        quiet = usage.annotations(unit)
+        quiet = usage.annotation_nodes(unit)
         for call in list(unit.calls):
             called.add(id(call.func))
             if "functools.partial" in usage.called_names(unit, call) and call.args:
@@ -254,7 +254,8 @@ _INVALID = (
     _case("an in-place sampler", "return torch.empty(3).normal_()"),
     _case("an in-place sampler on an unknown value", "x.uniform_(-1, 1)\n    return x"),
     _case("an initialiser", "init.xavier_uniform_(x, gain=2.0)\n    return x", head="import torch.nn.init as init\n"),
-    _case("a partial", "return noise(3)", head="import torch\nfrom functools import partial\nnoise = partial(torch.randn, dtype=torch.float64)\n"),
+    _case("a partial", "return noise(3)",
+          head="import torch\nfrom functools import partial\nnoise = partial(torch.randn, dtype=torch.float64)\n"),
     _case("a table", "return KINDS[x](3)", head="import torch\nKINDS = {'a': torch.rand, 'b': torch.randn}\n"),
     _case("a callback", "return apply(torch.rand, 3)", head="import torch\ndef apply(fn, n):\n    return fn(n)\n"),
     _case("a callback to a library", "return list(map(random.choice, x))", head="import random\n"),
@@ -290,7 +291,8 @@ _VALID = (
           "    return torch.randn(3, generator=generator)", arguments="x, generator=None"),
     _case("a partial with a generator", "noise = partial(torch.randn, generator=g)\n    return noise(3)",
           head="import torch\nfrom functools import partial\n", arguments="x, g"),
-    _case("a table with a generator", "return KINDS[x](3, generator=g)", head="import torch\nKINDS = {'a': torch.rand}\n", arguments="x, g"),
+    _case("a table with a generator", "return KINDS[x](3, generator=g)",
+          head="import torch\nKINDS = {'a': torch.rand}\n", arguments="x, g"),
     _case("keywords with a generator", "return draw(3, generator=g)", arguments="x, g",
           head="import torch\ndef draw(n, **kw):\n    return torch.randn(n, **kw)\n"),
     _case("a seeded NumPy generator", "return np.random.default_rng(np.random.SeedSequence(1)).normal()", head=_NP),
