@@ -169,6 +169,8 @@ def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
         pairs = pairs_of(node.target, node.context)
     elif isinstance(node, (ir.For, ir.CompFor)):
         pairs = pairs_of(node.target, node.iter)
+    elif isinstance(node, ir.Match):
+        pairs = [(b, node.subject) for c in node.cases for b in c.bindings]
     for target, value in pairs:
         if isinstance(target, ir.Name):
             yield target.id, value, isinstance(node, (ir.For, ir.CompFor))

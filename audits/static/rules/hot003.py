@@ -8,6 +8,7 @@ from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Flow
+from audits.static.origins import Origins
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.tensors import Tensors, operands
 from audits.static.values import Cls, ExtInst, Inst
@@ -57,6 +58,7 @@ class _Search:
     def __init__(self, context: Context, flow: Flow) -> None:
         self.context = context
         self.flow = flow
+        self.origins = Origins(flow, units=context.analysis.hot)
         self.tensors = Tensors(flow, context.analysis.hot)
         self.fields = {
             ir.last_name(s.targets[0])
@@ -156,8 +158,10 @@ class _Search:
         return False
 
     def _host(self, unit: Unit, device: ir.Expr) -> bool:
-        for found in usage.behind(self.flow, usage.place(unit, device), within=self.context.analysis.hot):
+        for found in self.origins.of(usage.place(unit, device)):
             expr = found.expr
+            if found.fn is not None and found.fn not in self.context.analysis.hot:
+                continue
             if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "device" and expr.args:
                 if self._host(self.flow.unit(found), expr.args[0].value):
                     return True
