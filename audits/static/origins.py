@@ -154,7 +154,9 @@ class Origins:
         if isinstance(base, ir.Name):
             # What was appended to it, or stored under a key.
             bound = {id(p.expr) for p, _ in self.bindings.of(origin.place.at(base), base.id)}
-            filled = [p for p in self.flow.definitions(origin.place.at(base), base.id) if id(p.expr) not in bound and p.fn is origin.place.fn]
+            filled = [
+                p for p in self.flow.definitions(origin.place.at(base), base.id) if id(p.expr) not in bound and p.fn is origin.place.fn
+            ]
             out += [Origin(p, origin.entered) for p in filled]
         return out
 
