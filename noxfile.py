@@ -47,6 +47,7 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "tests.audits.mutants", *session.posargs)
 
 
+@nox.session
 def static(session: nox.Session) -> None:
     """Run the static audit alone; it needs neither torch nor this project installed. Arguments are passed on."""
     session.install("-c", CONSTRAINTS, "libcst", "rich")

@@ -15,7 +15,7 @@ from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lo
 from audits.static.rules.base import Context
 from audits.static.values import NOTHING, OUTSIDE, Cls, Inst, Mod, UnknownValue, Values
 
-_NAMED = re.compile(r"(config|cfg|settings|options|hparams|hyperparameters)$", re.I)
+_NAMED = re.compile(r"(config|cfg|settings|hparams|hyperparameters)$", re.I)
 _ROOT_NAMED = re.compile(r"config|cfg|settings|options|hparams|params|args", re.I)
 _DECLARING_BASES = re.compile(r"(BaseModel|BaseSettings|NamedTuple|TypedDict|Struct|RootModel)$")
 _DECLARING_DECORATORS = frozenset({"dataclass", "define", "frozen", "mutable", "attrs", "s", "attr"})
@@ -269,6 +269,18 @@ class Configs:
             return {self.of_class[c] for c in self.root_classes}
         return set()
 
+    def certain(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
+        """The configuration that an expression holds; empty where it may as well hold something else."""
+        declared = self.declared(unit, expr)
+        if declared is not None:
+            return declared
+        values = self.values(unit, expr)
+        others = [v for v in values if isinstance(v, UnknownValue) or (isinstance(v, Inst) and v.cls not in self.of_class)]
+        known = [v for v in values if v not in others and v != NOTHING]
+        if known and others and not self.rooted(expr):
+            return set()
+        return self.schemas(unit, expr) if not any(isinstance(v, Inst) for v in others) else set()
+
     def declared(self, unit: Unit, expr: ir.Expr, depth: int = 8) -> set[Schema] | None:
         """The configuration that an expression holds by its declaration; None where no declaration says."""
         key = (id(expr), unit.fn)
@@ -417,8 +429,10 @@ def stored(node: ir.Node) -> Iterator[ir.Expr]:
     targets: list[ir.Expr] = []
     if isinstance(node, ir.Assign):
         targets = list(node.targets) if node.value is not None else []
-    elif isinstance(node, (ir.AugAssign, ir.For, ir.Delete, ir.CompFor)) or (isinstance(node, ir.WithItem) and node.target is not None):
+    elif isinstance(node, (ir.AugAssign, ir.For, ir.Delete, ir.CompFor)):
         targets = [node.target]
+    elif isinstance(node, ir.WithItem):
+        targets = [node.target] if node.target is not None else []
     while targets:
         target = targets.pop()
         if isinstance(target, ir.Sequence):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from audits.static import ir, usage
 from audits.static.flow import Flow, Place
+from audits.static.value_origins import Origins
 from audits.static.project import FunctionInfo
 from audits.static.values import Func, Inst
 
@@ -15,9 +16,7 @@ _TRIG = frozenset({"sin", "cos", "tan", "sincos"})
 _NORMS = frozenset({"norm", "cdist", "hypot", "dist", "vector_norm", "pairwise_distance", "pdist", "euclidean"})
 _ROOTS = frozenset({"sqrt", "rsqrt", "pow", "float_power"})
 _RUNS = frozenset({"arange", "linspace", "meshgrid", "range", "mgrid", "indices"})
-_WAVE = frozenset(
-    {"wavelength", "lambda", "lam", "lambd", "lmbda", "lamda", "wavenumber", "wavenum", "k0", "wl", "carrier", "wavevector", "wavelengths"}
-)
+_WAVE = frozenset({"wavelength", "lambda", "lam", "lambd", "lmbda", "lamda", "wavenumber", "wavenum", "k0", "wl", "carrier", "wavevector"})
 _DISTANCE = frozenset(
     {"distance", "distances", "dist", "dists", "range", "ranges", "radius", "path", "paths", "delta", "difference", "projection"}
 )
@@ -77,6 +76,7 @@ class Phasors:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.bindings = usage.Bindings(flow)
+        self.origins = Origins(flow)
 
     def inside(self, place: Place, nodes: list[ir.Node]) -> Iterator[Phasor]:
         """The exponentials among the nodes of one unit."""
@@ -91,9 +91,10 @@ class Phasors:
             operand = _trig_operand(node)
             if operand is not None and isinstance(node, ir.Call):
                 (cosines if ir.last_name(node.func) == "cos" else sines).setdefault(_key(operand), operand)
+        complex_here = any(_joins(n) for n in nodes)
         for key, operand in cosines.items():
             if key in sines:
-                yield Phasor(operand, (operand,), pair=True)
+                yield Phasor(operand, (operand,), pair=not complex_here)
 
     def _direct(self, place: Place, node: ir.Expr) -> list[ir.Expr]:
         if isinstance(node, ir.Call):
@@ -168,7 +169,10 @@ class Phasors:
             elif isinstance(node, ir.Attribute):
                 _words(node.attr, out, own=False)
                 out.pi = out.pi or node.attr in ("pi", "tau")
-                for found in self._field(place, node):
+                for found in [*self._field(place, node), *self.origins.of(place.at(node))]:
+                    self._collect(found, out, seen, depth - 1)
+            elif isinstance(node, ir.Subscript):
+                for found in self.origins.of(place.at(node)):
                     self._collect(found, out, seen, depth - 1)
             elif isinstance(node, ir.BinOp):
                 if node.op == "**" and isinstance(node.right, ir.Constant) and node.right.value in (0.5, -0.5):
@@ -186,7 +190,8 @@ class Phasors:
             out.params.add(node.id)
         _words(node.id, out, own=True)
         out.pi = out.pi or node.id in ("pi", "tau")
-        for found, element in self._bound(place, node):
+        behind = [p for p in self.origins.of(place.at(node)) if node.id not in out.params and p.expr is not node]
+        for found, element in [*self._bound(place, node), *((p, False) for p in behind)]:
             self._collect(found, out, seen, depth - 1)
             out.run = out.run or (element and _is_range(found.expr))
 
@@ -206,6 +211,11 @@ class Phasors:
             out.run = True
         else:
             _words(name, out, own=False)
+        for found in self.origins.of(place.at(node)):
+            if found.expr is not node and not isinstance(found.expr, ir.Name):
+                inner = Evidence()
+                self._collect(found, inner, seen, depth - 1)
+                out.merge(inner)
         for callee in self.flow.callees(place.at(node)):
             if isinstance(callee, Func) and not callee.weak:
                 for returned in self.flow.returns(callee.fn):
@@ -227,6 +237,12 @@ class Phasors:
                 if any(self._sum_of_squares(p, depth - 1) for p, _ in self._bound(place, node)):
                     return True
         return squares and sums
+
+
+def _joins(node: ir.Node) -> bool:
+    if isinstance(node, ir.Call):
+        return ir.last_name(node.func) in ("complex", "view_as_complex")
+    return isinstance(node, ir.Constant) and isinstance(node.value, complex)
 
 
 def _operands(call: ir.Call) -> list[ir.Expr]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from audits.static import ir
 from audits.static.engine import Unit
 from audits.static.flow import Flow, Place
+from audits.static.value_origins import Origins
 from audits.static.project import FunctionInfo
 from audits.static.values import Cls, Ext, ExtInst, Func, Inst, UnknownValue, Value
 
@@ -39,7 +40,8 @@ _ONLY_TENSORS = frozenset(
 )  # fmt: skip
 _REDUCED = frozenset(
     {"mean", "sum", "norm", "square", "sqrt", "abs", "max", "min", "amax", "amin", "argmax", "argmin", "detach", "exp", "log", "any",
-     "all", "prod", "std", "var", "clamp", "float", "double", "half", "flatten", "pow", "unsqueeze", "squeeze", "median", "sigmoid", "softmax",
+     "all", "prod", "std", "var", "clamp", "float", "double", "half", "flatten", "pow",
+     "unsqueeze", "squeeze", "median", "sigmoid", "softmax",
      "isfinite", "isnan", "to"}
 )  # fmt: skip
 _NOT_FIRST = frozenset({"tensor", "as_tensor", "full", "zeros", "ones", "empty", "arange", "linspace", "logspace", "eye", "rand", "randn",
@@ -54,6 +56,7 @@ class Tensors:
     def __init__(self, flow: Flow, units: dict[FunctionInfo, Unit]) -> None:
         self.flow = flow
         self.units = units
+        self.origins = Origins(flow, units=units)
         self._known: dict[int, bool] = {}
         self._used: dict[FunctionInfo, set[str]] = {}
 
@@ -66,8 +69,14 @@ class Tensors:
         key = id(place.expr)
         if key not in self._known:
             self._known[key] = False  # a loop proves nothing
-            self._known[key] = depth > 0 and self._certain(place, depth)
+            self._known[key] = depth > 0 and (self._certain(place, depth) or self._by_origin(place, depth))
         return self._known[key]
+
+    def _by_origin(self, place: Place, depth: int) -> bool:
+        if not isinstance(place.expr, (ir.Name, ir.Attribute, ir.Subscript, ir.Call, ir.BoolOp)):
+            return False
+        found = [p for p in self.origins.of(place) if not _is_none(p.expr)]
+        return bool(found) and all(p.expr is not place.expr and self.certain(p, depth - 4) for p in found)
 
     def _certain(self, place: Place, depth: int) -> bool:
         expr = place.expr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ _KEEPING = _SAME_UNIT | frozenset(
      "arange", "broadcast_to", "unbind", "split", "chunk", "diff", "quantile", "percentile", "nan_to_num", "uniform", "float32", "float64",
      "values", "next", "iter", "deepcopy", "requires_grad_", "type", "astype", "Parameter", "norm", "hypot", "meshgrid", "repeat_interleave",
      "neg", "negative", "positive", "add", "sub", "subtract", "fmod", "remainder", "mod", "atleast_1d", "expand_dims", "swapaxes",
-     "ascontiguousarray", "type_as", "set", "frozenset", "sub_", "add_"}
+     "ascontiguousarray", "type_as", "set", "frozenset", "sub_", "add_", "nullcontext"}
 )  # fmt: skip
 _FILLING = frozenset({"full", "full_like", "new_full", "fill_", "fill"})
 _FULL_WIDTH = re.compile(r"(^|_)(fov|field_of_view|full_width|beamwidth|beam_width)(_|$)")
@@ -153,6 +154,9 @@ def call(f: UnitFlow, frame: Frame, node: ir.Call) -> Value:
             f.meets(frame, arg.value, value, arg.keyword)
     _full_width(f, frame, node)
     callees = frame.unit.calls.get(node, frozenset())
+    made = _completed(frame, node)
+    if made is not None:
+        return call(f, frame, made)
     own = [c for c in callees if isinstance(c, (Func, Cls, Inst)) and not (isinstance(c, Func) and c.weak)]
     out: list[Value] = []
     for callee in own:
@@ -165,8 +169,12 @@ def call(f: UnitFlow, frame: Frame, node: ir.Call) -> Value:
     if own:
         return NOTHING
     names = {c.name for c in callees if isinstance(c, Ext)}
-    if isinstance(node.func, ir.Lambda):
-        names = set()
+    _container(frame, node, receiver, given)
+    if isinstance(node.func, ir.Attribute) and node.func.attr in ("get", "pop") and given and receiver.entries is not None:
+        key = node.args[0].value
+        entry = dict(receiver.entries).get(key.value) if isinstance(key, ir.Constant) and isinstance(key.value, str) else None
+        if entry is not None:
+            return entry
     if names & {"functools.partial", "builtins.map", "torch.vmap"} and node.args:
         return _applied(f, frame, node, given, each="builtins.map" in names)
     method = isinstance(node.func, ir.Attribute) and (not names or any(n.startswith(("?.", "torch.Tensor.")) for n in names))
@@ -177,19 +185,47 @@ def call(f: UnitFlow, frame: Frame, node: ir.Call) -> Value:
     return _outside(f, frame, node, name, ([receiver] if method else []) + values)
 
 
+def _completed(frame: Frame, node: ir.Call) -> ir.Call | None:
+    # partial(f, a)(b) is f(a, b).
+    made = node.func
+    if isinstance(made, ir.Call) and "functools.partial" in usage.called_names(frame.unit, made) and made.args:
+        inner = ir.Call(node.line, node.column, node.end_line, node.end_column, made.args[0].value, [*made.args[1:], *node.args])
+        frame.unit.calls.setdefault(inner, frame.unit.calls.get(node, frozenset()))
+        return inner
+    return None
+
+
+def _container(frame: Frame, node: ir.Call, receiver: Value, given: list[Value]) -> None:
+    # x.append(v): what is put into a container is an element of it.
+    func = node.func
+    if isinstance(func, ir.Attribute) and func.attr in ("append", "add", "extend", "insert") and isinstance(func.value, ir.Name) and given:
+        if given[-1].units and func.value.id in frame.env:
+            frame.env[func.value.id] = Value(receiver.units | given[-1].units)
+
+
 def _own_call(f: UnitFlow, frame: Frame, node: ir.Call, fn: FunctionInfo, given: list[Value], *, skip: bool) -> Value:
     names = [p.name for p in fn.positional][1 if skip else 0 :]
     bound: dict[str, Value] = {}
     position = 0
+    extra: list[Value] = []
+    named: list[tuple[str, Value]] = []
     for arg, value in zip(node.args, given, strict=True):
         if arg.star:
             position = len(names)
         elif arg.keyword is not None:
             bound[arg.keyword] = value
+            named.append((arg.keyword, value))
         elif position < len(names):
             f.meets(frame, arg.value, value, names[position], f"{names[position]} of {fn.node.name}")
             bound[names[position]] = value
             position += 1
+        else:
+            extra.append(value)
+    for param in fn.node.params:
+        if param.kind == "*":
+            bound[param.name] = Value(extra[0].units if extra else frozenset(), items=tuple(extra))
+        elif param.kind == "**":
+            bound[param.name] = Value(entries=tuple(named))
     return f.invoke(fn, bound, frame.depth + 1)
 
 
@@ -227,7 +263,7 @@ def _applied(f: UnitFlow, frame: Frame, node: ir.Call, given: list[Value], *, ea
 def _full_width(f: UnitFlow, frame: Frame, node: ir.Call) -> None:
     # uniform(-fov, fov): a width where a half-width is meant.
     plain = usage.positional(node)
-    for low, high in zip(plain, plain[1:], strict=False):
+    for low, high in itertools.pairwise(plain):
         if isinstance(low, ir.UnaryOp) and low.op == "-" and _same_text(low.operand, high):
             name = ir.last_name(high).lower()
             if _FULL_WIDTH.search(name) and "half" not in name:
@@ -295,7 +331,7 @@ def _kept(f: UnitFlow, frame: Frame, node: ir.Call, name: str, values: list[Valu
     if name == "where" and len(values) == 3:
         values = values[1:]
     if name in _SAME_UNIT or name in ("add", "sub", "subtract"):
-        for first, second in zip(values, values[1:], strict=False):
+        for first, second in itertools.pairwise(values):
             f.same(frame, node, first, second, "chosen or added together")
     with_units = [v.units for v in values if v.units]
     if name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "column_stack") and values:

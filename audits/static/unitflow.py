@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,7 +195,10 @@ class UnitFlow:
         return self.block(node.finalbody, frame) and reached
 
     def _match(self, node: ir.Match, frame: Frame) -> None:
-        self.eval(node.subject, frame)
+        value = self.eval(node.subject, frame)
+        for case in node.cases:
+            for binding in case.bindings:
+                self.store(binding, value, frame, node.subject)
         self._branches(frame, [*(c.body for c in node.cases), []])
 
     def _class(self, node: ir.ClassDef, frame: Frame) -> None:
@@ -221,6 +225,10 @@ class UnitFlow:
         elif isinstance(target, ir.Subscript):
             if isinstance(target.index, ir.Constant) and isinstance(target.index.value, str):
                 self.meets(frame, source, value, target.index.value)
+                if isinstance(target.value, ir.Name) and target.value.id in frame.env:
+                    before = frame.env[target.value.id]
+                    kept = tuple((k, v) for k, v in before.entries or () if k != target.index.value)
+                    frame.env[target.value.id] = Value(before.units, entries=(*kept, (target.index.value, value)))
             elif isinstance(target.value, (ir.Name, ir.Attribute)):
                 self.meets(frame, source, value, ir.last_name(target.value))
         elif isinstance(target, ir.Starred):
@@ -319,7 +327,7 @@ class UnitFlow:
         sides = [node.left, *node.comparators]
         values = [self.eval(s, frame) for s in sides]
         if not set(node.ops) & {"in", "not in", "is", "is not"}:
-            for first, second in zip(values, values[1:], strict=False):
+            for first, second in itertools.pairwise(values):
                 self.same(frame, node, first, second, "compared")
         return NOTHING
 

@@ -37,7 +37,7 @@ def _body(body: list[ir.Stmt]) -> Iterator[ir.Node]:
             yield from _body(node.body)
 
 
-def annotations(unit: Unit) -> set[int]:
+def annotation_nodes(unit: Unit) -> set[int]:
     """The identities of the nodes inside annotations of the unit's assignments."""
     return {
         id(n) for node in own_nodes(unit) if isinstance(node, ir.Assign) and node.annotation is not None for n in ir.walk(node.annotation)
@@ -169,6 +169,8 @@ def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
         pairs = pairs_of(node.target, node.context)
     elif isinstance(node, (ir.For, ir.CompFor)):
         pairs = pairs_of(node.target, node.iter)
+    elif isinstance(node, ir.Match):
+        pairs = [(b, node.subject) for c in node.cases for b in c.bindings]
     for target, value in pairs:
         if isinstance(target, ir.Name):
             yield target.id, value, isinstance(node, (ir.For, ir.CompFor))

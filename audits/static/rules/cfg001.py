@@ -89,7 +89,7 @@ class _Search:
     def _subscript(self, unit: Unit, node: ir.Subscript) -> Iterator[tuple[ir.Node, str]]:
         if not isinstance(node.index, ir.Constant) or not isinstance(node.index.value, str):
             return
-        schemas = {s for s in self.configs.schemas(unit, node.value) if s.mapping}
+        schemas = {s for s in self.configs.certain(unit, node.value) if s.mapping}
         schemas = schemas or self.configs.dumped(unit, node.value)
         missing = [s for s in self.configs.family(schemas) if s.closed and node.index.value not in s.keys]
         if schemas and len(missing) == len(self.configs.family(schemas)) and not self._added(unit, node):
@@ -143,7 +143,7 @@ class _Search:
         return not any(isinstance(v, (Inst, Mod, Ext)) for v in values)
 
     def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        return self.configs.schemas(unit, expr)
+        return self.configs.certain(unit, expr)
 
     def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # operator.attrgetter("section.key")(config)
@@ -163,7 +163,7 @@ class _Search:
 
     def _membership(self, unit: Unit, node: ir.Compare) -> Iterator[tuple[ir.Node, str]]:
         for expr in node.comparators:
-            schemas = self.configs.schemas(unit, expr) or self.configs.dumped(unit, expr)
+            schemas = self.configs.certain(unit, expr) or self.configs.dumped(unit, expr)
             text = isinstance(node.left, ir.Constant) and isinstance(node.left.value, str)
             if text and (schemas or self._plain_root(unit, expr)):
                 yield node, "asking whether configuration has a key hides an undeclared one"
@@ -175,7 +175,7 @@ class _Search:
             if not caught & {"AttributeError", "KeyError"} or any(isinstance(n, ir.Raise) for n in ir.walk_own(handler.body)):
                 continue
             for inner in ir.walk_own(node.body):
-                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.schemas(unit, inner.value):
+                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.certain(unit, inner.value):
                     yield inner, "a handler of AttributeError around a read of configuration hides an undeclared key"
                 elif "KeyError" in caught and isinstance(inner, ir.Subscript):
                     if any(s.mapping for s in self.configs.schemas(unit, inner.value)):
@@ -215,7 +215,8 @@ _INVALID = (
     _case("a pydantic model", "return config.train.momentum", config=_PYDANTIC),
     _case("getattr with a default", "return getattr(config.train, 'lr', 0.1)"),
     _case("getattr of an undeclared key", "return getattr(config.train, 'momentum')"),
-    _case("getattr in a helper", "return opt(config.train, 'lr', 0.1)", head="def opt(s, name, other):\n    return getattr(s, name, other)\n"),
+    _case("getattr in a helper", "return opt(config.train, 'lr', 0.1)",
+          head="def opt(s, name, other):\n    return getattr(s, name, other)\n"),
     _case("hasattr", "return config.train.lr if hasattr(config.train, 'lr') else 0.1"),
     _case("get on its dictionary", "return vars(config.train).get('lr', 0.1)"),
     _case("get on its dumped form", "d = config.train.model_dump()\n    return d.get('lr', 0.1)", config=_PYDANTIC),
@@ -235,12 +236,14 @@ _VALID = (
     _case("getattr over literal names", "return [getattr(config.train, n) for n in ('lr', 'epochs')]"),
     _case("another object", "return getattr(x, 'lr', 1)", arguments="x"),
     _case("the interface of pydantic", "return config.model_dump(), config.model_fields_set", config=_PYDANTIC),
-    _case("the interface of dataclasses", "return [getattr(config, f.name) for f in fields(config)]", head="from dataclasses import fields\n"),
+    _case("the interface of dataclasses", "return [getattr(config, f.name) for f in fields(config)]",
+          head="from dataclasses import fields\n"),
     _case("a subclass", "return config.extra", arguments="config: Sub", head="class Sub(Config):\n    extra: int = 3\n"),
     _case("methods of values", "return config.train.lr.hex(), config.seed.bit_length()"),
     _case("another dictionary", "d = {'a': config.seed}\n    return d.get('a', 1)"),
     _single("a class from outside", "from foreign import Config\ndef step(config: Config):\n    return config.anything\n"),
-    _single("a namespace", "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--batch-size')\n"
+    _single("a declared argument",
+            "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--batch-size')\n"
             "    config = p.parse_args(argv)\n    return config.batch_size\n"),
 )  # fmt: skip
 

@@ -237,7 +237,8 @@ _INVALID = (
     _case("only walked over", "from dataclasses import fields\ndef walk(config: Config):\n"
           "    return [getattr(config.train, f.name) for f in fields(config.train)]\n"),
     _case("only passed to the constructor", "def make():\n    return TrainConfig(extra=3)\n"),
-    _case("another object's attribute", "class Net:\n    def __init__(self):\n        self.extra = 3\n    def go(self):\n        return self.extra\n"),
+    _case("another object's attribute",
+          "class Net:\n    def __init__(self):\n        self.extra = 3\n    def go(self):\n        return self.extra\n"),
     _case("thrown away", "def drop(config: Config):\n    _ = config.train.extra\n"),
     _case("only copied", "from dataclasses import asdict\ndef copy(config: Config):\n    return TrainConfig(**asdict(config.train))\n"),
     _single("a dictionary", "config = {'lr': 0.1, 'extra': 3}\ndef step(x):\n    return config['lr']\n"),

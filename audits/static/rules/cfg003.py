@@ -9,6 +9,7 @@ from audits.static.configs import Configs, Schema, stored
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Place
+from audits.static.value_origins import Origins
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.values import Cls, Func, Inst
 
@@ -32,7 +33,7 @@ _SETTERS = {
     "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
     "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__",
 }  # fmt: skip
-_DEEP = frozenset({"deepcopy", "model_validate", "loads", "parse_obj", "model_validate_json"})
+_DEEP = frozenset({"deepcopy", "__new__", "model_validate", "loads", "parse_obj", "model_validate_json"})
 _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
 
 
@@ -52,6 +53,8 @@ class _Search:
     def __init__(self, configs: Configs) -> None:
         self.configs = configs
         self.flow = configs.flow
+        self.held = Origins(self.flow, stop=self._is_field)
+        self.copies = Origins(self.flow, stop=_is_copy)
 
     def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
         for node in usage.own_nodes(unit):
@@ -108,14 +111,7 @@ class _Search:
     # -- what is written
 
     def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        values = self.configs.values(unit, expr)
-        declared = self.configs.declared(unit, expr)
-        if declared is not None:
-            return declared
-        if isinstance(expr, ir.Call):
-            return self.configs.schemas(unit, expr, values) if values else set()
-        others = [v for v in values if isinstance(v, Inst) and v.cls not in self.configs.of_class]
-        return self.configs.schemas(unit, expr) if not others else set()
+        return self.configs.certain(unit, expr)
 
     def _own(self, unit: Unit, expr: ir.Expr) -> bool:
         # `self` in what makes the object, and an object that a factory of the class has just made.
@@ -154,67 +150,51 @@ class _Search:
             return unknown and not any(isinstance(p.expr, (ir.Dict, ir.Call, ir.Comprehension)) and p.fn is unit.fn for p in found)
         return isinstance(expr, ir.Subscript) and self._dictionary(unit, expr.value)
 
-    def _contained(self, unit: Unit, expr: ir.Expr, *, typed: bool = False, depth: int = 6) -> bool:
+    def _contained(self, unit: Unit, expr: ir.Expr, *, typed: bool = False) -> bool:
         # A container that configuration holds, under whatever name.
-        if isinstance(expr, ir.Attribute):
-            schemas = {s for s in self._configuration(unit, expr.value) if expr.attr in s.keys and expr.attr not in s.nested}
+        if isinstance(expr, ir.Subscript) and not isinstance(expr.index, ir.Slice) and self._contained(unit, expr.value, typed=typed):
+            return True
+        for found in self.held.of(usage.place(unit, expr)):
+            if not isinstance(found.expr, ir.Attribute):
+                continue
+            inside = self.flow.unit(found)
+            schemas = {
+                s for s in self._configuration(inside, found.expr.value) if found.expr.attr in s.keys and found.expr.attr not in s.nested
+            }
             if typed:
-                schemas = {s for s in schemas if expr.attr in s.container_keys}
-            if schemas:
-                return not self._own(unit, expr.value) and not self._fresh(unit, expr.value, deep=True)
-            return depth > 0 and self._through_field(unit, expr, typed=typed, depth=depth)
-        if isinstance(expr, ir.Subscript):
-            sliced = isinstance(expr.index, ir.Slice)
-            return not sliced and self._contained(unit, expr.value, typed=typed, depth=depth)
-        if isinstance(expr, ir.Name) and depth:
-            found = self.configs.bindings.of(usage.place(unit, expr), expr.id)
-            return any(self._contained_in(p, typed=typed, depth=depth - 1) for p, element in found if not element and p.expr is not expr)
-        if isinstance(expr, ir.Call) and depth:
-            callees = unit.calls.get(expr, frozenset())
-            returned = [r for c in callees if isinstance(c, Func) and not c.weak for r in self.flow.returns(c.fn)]
-            return any(self._contained_in(r, typed=typed, depth=depth - 1) for r in returned)
+                schemas = {s for s in schemas if found.expr.attr in s.container_keys}
+            if schemas and not self._own(inside, found.expr.value) and not self._fresh(inside, found.expr.value, deep=True):
+                return True
         return False
 
-    def _through_field(self, unit: Unit, expr: ir.Attribute, *, typed: bool, depth: int) -> bool:
-        found: list[Place] = []
-        for receiver in unit.receivers.get(expr, frozenset()):
-            if isinstance(receiver, Inst) and receiver.cls not in self.configs.of_class:
-                found += self.flow.field(receiver.cls, expr.attr)
-        return any(isinstance(p.expr, ir.Attribute) and self._contained_in(p, typed=typed, depth=depth - 1) for p in found)
-
-    def _contained_in(self, place: Place, *, typed: bool, depth: int) -> bool:
-        if isinstance(place.expr, (ir.Attribute, ir.Name, ir.Subscript, ir.Call)):
-            return self._contained(self.flow.unit(place), place.expr, typed=typed, depth=depth)
-        return False
+    def _is_field(self, place: Place) -> bool:
+        return isinstance(place.expr, ir.Attribute) and bool(self._configuration(self.flow.unit(place), place.expr.value))
 
     # -- copies
 
-    def _fresh(self, unit: Unit, expr: ir.Expr, *, deep: bool, depth: int = 6) -> bool:
+    def _fresh(self, unit: Unit, expr: ir.Expr, *, deep: bool) -> bool:
         """Whether the function has just made the copy that is written; below its first level only a deep one is its own."""
-        if isinstance(expr, (ir.Attribute, ir.Subscript)):
-            held = isinstance(expr, ir.Attribute) and not self.configs.schemas(unit, expr.value)
-            fields = self.flow.sources(usage.place(unit, expr)) if held else []
-            made = [p for p in fields if isinstance(p.expr, ir.Call)]
-            if made and len(made) == len(fields) and depth:
-                return all(self._fresh(self.flow.unit(p), p.expr, deep=deep, depth=depth - 1) for p in made)
-            return self._fresh(unit, expr.value, deep=True, depth=depth)
-        if isinstance(expr, ir.Name) and depth:
-            bound = [p for p, _ in self.configs.bindings.of(usage.place(unit, expr), expr.id)]
-            found = [p for p in bound if p.fn is unit.fn]
-            return (
-                bool(found)
-                and len(found) == len(bound)
-                and all(self._fresh(self.flow.unit(p), p.expr, deep=deep, depth=depth - 1) for p in found)
-            )
-        if isinstance(expr, ir.Call):
-            name = ir.last_name(expr.func)
-            callees = unit.calls.get(expr, frozenset())
-            returned = [r for c in callees if isinstance(c, Func) and not c.weak for r in self.flow.returns(c.fn)]
-            if returned and depth:
-                return all(self._fresh(self.flow.unit(r), r.expr, deep=deep, depth=depth - 1) for r in returned)
-            whole = any(a.keyword == "deep" and isinstance(a.value, ir.Constant) and a.value.value is True for a in expr.args)
-            return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)
-        return isinstance(expr, (ir.Dict, ir.Comprehension)) and depth < 6
+        root = expr
+        while isinstance(root, (ir.Attribute, ir.Subscript)):
+            if isinstance(root, ir.Attribute) and not self.configs.schemas(unit, root.value):
+                break
+            root, deep = root.value, True
+        found = self.copies.of(usage.place(unit, root))
+        return bool(found) and all(self._made(p, unit, deep=deep) for p in found)
+
+    def _made(self, place: Place, unit: Unit, *, deep: bool) -> bool:
+        expr = place.expr
+        if isinstance(expr, (ir.Dict, ir.Comprehension)):
+            return place.fn is unit.fn and unit.fn is not None
+        if not isinstance(expr, ir.Call):
+            return False
+        whole = any(a.keyword == "deep" and isinstance(a.value, ir.Constant) and a.value.value is True for a in expr.args)
+        name = ir.last_name(expr.func)
+        return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)
+
+
+def _is_copy(place: Place) -> bool:
+    return isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in _DEEP | _SHALLOW
 
 
 def _name(schemas: set[Schema]) -> str:

@@ -98,9 +98,9 @@ class _Search:
                 if unit.fn is None or unit.fn in makers or unit.fn in self.own:
                     continue
                 for node in nodes:
-                    evidence = self._through(unit, node, makers) if isinstance(node, ir.Call) else None
-                    if evidence is not None and evidence.params and not evidence.geometric(pair=False):
-                        makers[unit.fn] = evidence
+                    through = self._through(unit, node, makers) if isinstance(node, ir.Call) else None
+                    if through is not None and through.params and not through.geometric(pair=False):
+                        makers[unit.fn] = through
         return makers
 
     def _joins(self, unit: Unit) -> bool:
@@ -200,7 +200,8 @@ _INVALID = (
 _VALID = (
     _case("a call", "return steering_vector(array, az, el, r)"),
     _case("a DFT matrix", "n = torch.arange(8)\n    return torch.exp(-2j * math.pi * torch.outer(n, n) / 8)"),
-    _case("a codebook", "h = torch.arange(array.n) - (array.n - 1) / 2\n    return phasor(2 * math.pi * torch.arange(8)[:, None] * h / array.n)"),
+    _case("a codebook",
+          "h = torch.arange(array.n) - (array.n - 1) / 2\n    return phasor(2 * math.pi * torch.arange(8)[:, None] * h / array.n)"),
     _case("a table of phases", "return torch.polar(torch.ones(8), torch.arange(8) * 2 * math.pi / 8)"),
     _case("a random phase", "return torch.exp(2j * math.pi * torch.rand(4))"),
     _case("a rotary embedding", "f = 1.0 / 10000 ** (torch.arange(0, 8, 2) / 8)\n    angles = torch.outer(torch.arange(16), f)\n"

@@ -8,6 +8,7 @@ from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Flow
+from audits.static.value_origins import Origins
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.tensors import Tensors, operands
 from audits.static.values import Cls, ExtInst, Inst
@@ -57,6 +58,7 @@ class _Search:
     def __init__(self, context: Context, flow: Flow) -> None:
         self.context = context
         self.flow = flow
+        self.origins = Origins(flow, units=context.analysis.hot)
         self.tensors = Tensors(flow, context.analysis.hot)
         self.fields = {
             ir.last_name(s.targets[0])
@@ -156,8 +158,10 @@ class _Search:
         return False
 
     def _host(self, unit: Unit, device: ir.Expr) -> bool:
-        for found in usage.behind(self.flow, usage.place(unit, device), within=self.context.analysis.hot):
+        for found in self.origins.of(usage.place(unit, device)):
             expr = found.expr
+            if found.fn is not None and found.fn not in self.context.analysis.hot:
+                continue
             if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "device" and expr.args:
                 if self._host(self.flow.unit(found), expr.args[0].value):
                     return True
@@ -210,7 +214,8 @@ _INVALID = (
     _case("literal getattr", "return getattr(x, 'item')()"),
     _case("methodcaller", "return read(x)", head="from operator import methodcaller\nread = methodcaller('cpu')\n"),
     _case("a table", "return KINDS['a'](x)", head="import torch\nKINDS = {'a': torch.Tensor.tolist}\n"),
-    _case("a partial", "return move(x)", head="import torch\nfrom functools import partial\nmove = partial(torch.Tensor.to, device='cpu')\n"),
+    _case("a partial", "return move(x)",
+          head="import torch\nfrom functools import partial\nmove = partial(torch.Tensor.to, device='cpu')\n"),
     _case("to the CPU", "return x.to('cpu', non_blocking=True)"),
     _case("to the CPU as a device", "host = torch.device('cpu')\n    return x.to(device=host)"),
     _case("float of a certain tensor", "return float(torch.mean(x))"),

@@ -9,6 +9,7 @@ from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Flow, Place
+from audits.static.value_origins import Origins
 from audits.static.project import FunctionInfo
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.values import ExtInst
@@ -57,6 +58,12 @@ _STDLIB = frozenset(
 )  # fmt: skip
 _SECRET = frozenset({"random.SystemRandom", "secrets.choice", "secrets.randbelow", "secrets.randbits", "secrets.SystemRandom"})
 _HOMES = re.compile(r"^torch(\._C(\._VariableFunctions|\._VariableFunctionsClass)?|\._VF|\.ops\.aten|\.random|\._refs|\.functional)?$")
+_CONSUMERS = frozenset(
+    {"builtins.map", "builtins.filter", "functools.reduce", "torch.vmap", "torch.func.vmap", "itertools.starmap", "numpy.vectorize",
+     "builtins.iter", "numpy.fromfunction"}
+)  # fmt: skip
+_CALLBACKS = frozenset({"default_factory", "factory", "collate_fn", "worker_init_fn", "transform", "target", "key", "initializer"})
+_POOLS = frozenset({"map", "submit", "apply_async", "starmap", "imap", "run_in_executor"})
 _NO_GENERATOR = frozenset({"gumbel_softmax", "svd_lowrank", "pca_lowrank"})
 
 
@@ -75,11 +82,11 @@ class _Search:
     def __init__(self, context: Context) -> None:
         self.analysis = context.analysis
         self.flow = Flow(context.analysis)
-        self.partials: dict[str, list[tuple[Unit, ir.Call]]] = {}
+        self.origins = Origins(self.flow, stop=_is_decided)
 
     def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
         called: set[int] = set()
-        quiet = usage.annotations(unit)
+        quiet = usage.annotation_nodes(unit)
         for call in list(unit.calls):
             called.add(id(call.func))
             if "functools.partial" in usage.called_names(unit, call) and call.args:
@@ -153,9 +160,10 @@ class _Search:
 
     def _handed_over(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # A sampler handed to code outside the packages is called there, without a generator.
-        if not usage.called_names(unit, call) or "functools.partial" in usage.called_names(unit, call):
-            return
+        consumed = bool(usage.called_names(unit, call) & _CONSUMERS)
         for arg in call.args:
+            if not consumed and arg.keyword not in _CALLBACKS and ir.last_name(call.func) not in _POOLS:
+                continue
             for name in usage.outside_names(self.analysis, unit, arg.value):
                 bare = ir.Call(arg.line, arg.column, arg.end_line, arg.end_column, arg.value, [])
                 message = self._call(unit, bare, name) if not _UNSEEDED.match(name) else None
@@ -204,20 +212,17 @@ class _Search:
 
     def _none(self, unit: Unit, expr: ir.Expr) -> bool:
         # Whether the value may be None here; a function that tests its parameter has decided what None means.
-        place = usage.place(unit, expr)
-        return self._may_be_none(place, 6)
+        if isinstance(expr, ir.Name) and unit.fn is not None and _decides(unit.fn, expr.id):
+            return False
+        return any(isinstance(p.expr, ir.Constant) and p.expr.value is None for p in self.origins.of(usage.place(unit, expr)))
 
-    def _may_be_none(self, place: Place, depth: int) -> bool:
-        expr = place.expr
-        if isinstance(expr, ir.Constant):
-            return expr.value is None
-        if not depth or not isinstance(expr, (ir.Name, ir.Attribute, ir.IfExp)):
-            return False
-        if isinstance(expr, ir.IfExp):
-            return not _tests(expr.test) and any(self._may_be_none(place.at(e), depth - 1) for e in (expr.body, expr.orelse))
-        if isinstance(expr, ir.Name) and place.fn is not None and _decides(place.fn, expr.id):
-            return False
-        return any(self._may_be_none(s, depth - 1) for s in self.flow.sources(place))
+
+def _is_decided(place: Place) -> bool:
+    # A function that tests its parameter has decided what None means.
+    expr = place.expr
+    if isinstance(expr, ir.IfExp):
+        return _tests(expr.test)
+    return isinstance(expr, ir.Name) and place.fn is not None and _decides(place.fn, expr.id)
 
 
 def _passes(call: ir.Call, name: str) -> bool:
@@ -254,7 +259,8 @@ _INVALID = (
     _case("an in-place sampler", "return torch.empty(3).normal_()"),
     _case("an in-place sampler on an unknown value", "x.uniform_(-1, 1)\n    return x"),
     _case("an initialiser", "init.xavier_uniform_(x, gain=2.0)\n    return x", head="import torch.nn.init as init\n"),
-    _case("a partial", "return noise(3)", head="import torch\nfrom functools import partial\nnoise = partial(torch.randn, dtype=torch.float64)\n"),
+    _case("a partial", "return noise(3)",
+          head="import torch\nfrom functools import partial\nnoise = partial(torch.randn, dtype=torch.float64)\n"),
     _case("a table", "return KINDS[x](3)", head="import torch\nKINDS = {'a': torch.rand, 'b': torch.randn}\n"),
     _case("a callback", "return apply(torch.rand, 3)", head="import torch\ndef apply(fn, n):\n    return fn(n)\n"),
     _case("a callback to a library", "return list(map(random.choice, x))", head="import random\n"),
@@ -290,7 +296,8 @@ _VALID = (
           "    return torch.randn(3, generator=generator)", arguments="x, generator=None"),
     _case("a partial with a generator", "noise = partial(torch.randn, generator=g)\n    return noise(3)",
           head="import torch\nfrom functools import partial\n", arguments="x, g"),
-    _case("a table with a generator", "return KINDS[x](3, generator=g)", head="import torch\nKINDS = {'a': torch.rand}\n", arguments="x, g"),
+    _case("a table with a generator", "return KINDS[x](3, generator=g)",
+          head="import torch\nKINDS = {'a': torch.rand}\n", arguments="x, g"),
     _case("keywords with a generator", "return draw(3, generator=g)", arguments="x, g",
           head="import torch\ndef draw(n, **kw):\n    return torch.randn(n, **kw)\n"),
     _case("a seeded NumPy generator", "return np.random.default_rng(np.random.SeedSequence(1)).normal()", head=_NP),
