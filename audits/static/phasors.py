@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from audits.static import ir, usage
 from audits.static.flow import Flow, Place
-from audits.static.value_origins import Origins
 from audits.static.project import FunctionInfo
+from audits.static.value_origins import Origins
 from audits.static.values import Func, Inst
 
 _TRIG = frozenset({"sin", "cos", "tan", "sincos"})

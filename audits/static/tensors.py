@@ -5,8 +5,8 @@ from __future__ import annotations
 from audits.static import ir
 from audits.static.engine import Unit
 from audits.static.flow import Flow, Place
-from audits.static.value_origins import Origins
 from audits.static.project import FunctionInfo
+from audits.static.value_origins import Origins
 from audits.static.values import Cls, Ext, ExtInst, Func, Inst, UnknownValue, Value
 
 _PLAIN = frozenset(

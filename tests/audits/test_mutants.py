@@ -116,6 +116,8 @@ def test_what_is_unresolved_counts_up_to_a_tenth():
     assert not score("ERR001", [*fine, unresolved, unresolved, unresolved]).good
 
 
-@pytest.mark.parametrize(("hits", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (0, 0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (0, 0, 0.0, 1.0)]
+)
 def test_wilson_interval(hits, of, low, high):
     assert Share(hits, of).ci95 == pytest.approx((low, high), abs=1e-4)

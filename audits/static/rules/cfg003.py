@@ -9,8 +9,8 @@ from audits.static.configs import Configs, Schema, stored
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Place
-from audits.static.value_origins import Origins
 from audits.static.rules.base import Case, Context, Rule
+from audits.static.value_origins import Origins
 from audits.static.values import Cls, Func, Inst
 
 MANUAL = """\

@@ -8,9 +8,9 @@ from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Flow
-from audits.static.value_origins import Origins
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.tensors import Tensors, operands
+from audits.static.value_origins import Origins
 from audits.static.values import Cls, ExtInst, Inst
 
 MANUAL = """\

@@ -9,9 +9,9 @@ from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Flow, Place
-from audits.static.value_origins import Origins
 from audits.static.project import FunctionInfo
 from audits.static.rules.base import Case, Context, Rule
+from audits.static.value_origins import Origins
 from audits.static.values import ExtInst
 
 MANUAL = """\

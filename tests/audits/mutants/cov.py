@@ -180,7 +180,11 @@ def _options(name: str, bad: str, good: str = "") -> Edit:
                 _BLENDED.replace("            beta", f"            {good}\n            beta") if good else _BLENDED + "  # neither loaded nor shrunk", "step")  # fmt: skip
 
 
-_CALL = "        return build_effective_covariance(\n            FactoredCovariance.from_factor(factor),\n            " + _BLENDED + "\n        )"
+_CALL = (
+    "        return build_effective_covariance(\n            FactoredCovariance.from_factor(factor),\n            "
+    + _BLENDED
+    + "\n        )"
+)
 OPTIONS = (
     _options("a literal loading", "~diagonal_loading=1e-3,", "~diagonal_loading=0.0,"),
     _options("a configured loading", "~diagonal_loading=self.config.covariance.diagonal_loading,"),
@@ -197,8 +201,13 @@ OPTIONS = (
 )  # fmt: skip
 
 BLOCKS = (
-    Block("COV001", (*_HERMITE, *_TRACE, *_LOAD, *_SHRINK, *_NUMPY), COVARIANCES, weight=4,
-          names=("covariance", "hermitian", "load_diagonal", "shrink", "blend", "normalise", "trace_of")),
+    Block(
+        "COV001",
+        (*_HERMITE, *_TRACE, *_LOAD, *_SHRINK, *_NUMPY),
+        COVARIANCES,
+        weight=4,
+        names=("covariance", "hermitian", "load_diagonal", "shrink", "blend", "normalise", "trace_of"),
+    ),
     Block("COV001", _BLEND, _PAIRS, names=("blend", "mix", "weighted")),
     Block("COV002", UNBUILT, CONSUMERS, names=("build_covariance", "effective_of")),
     Block("COV003", ATTACHED, BLEND_SITES, OPTIONS, names=("detached", "blend_of")),

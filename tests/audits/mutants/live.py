@@ -90,7 +90,7 @@ def _in_child(root: Path, scenario: str, watched: tuple[tuple[str, int], ...], d
         sys.settrace(lines.trace)
         try:
             SCENARIOS[scenario](data, work)
-        except BaseException as raised:  # whatever the planted code does is reported
+        except BaseException as raised:  # noqa: BLE001 - whatever the planted code does is reported
             error, trace = f"{type(raised).__name__}: {raised}"[:300], traceback.format_exc()[-3000:]
         finally:
             sys.settrace(None)
@@ -122,7 +122,7 @@ def _solver_calls(found: set[str]) -> Iterator[None]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: A002
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             name = func.name().split("::")[-1].split(".")[0]
             if _SOLVER.search(name):
                 found.add(name)
@@ -137,7 +137,9 @@ def _solver_calls(found: set[str]) -> Iterator[None]:
 
     for library, module in (("numpy", np.linalg), ("scipy", scipy.linalg), ("scipy.sparse", scipy.sparse.linalg)):
         for name in dir(module):
-            if any(word in name for word in ("solve", "inv", "lstsq", "chol", "qr", "det", "lu", "ldl", "eig")) and callable(getattr(module, name)):
+            if any(word in name for word in ("solve", "inv", "lstsq", "chol", "qr", "det", "lu", "ldl", "eig")) and callable(
+                getattr(module, name)
+            ):
                 if isinstance(getattr(module, name), type) or name.startswith(("eigh", "eigvalsh", "_")):
                     continue
                 setattr(module, name, spied(library, name, getattr(module, name)))

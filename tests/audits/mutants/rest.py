@@ -57,7 +57,7 @@ UNDECLARED = _sinks(
     ("a key of a nested section", "law = given.covariance.shrinkage\nreturn law.floor", "law = given.covariance.shrinkage\nreturn law.minimum"),
     ("in a comprehension", "return [given.train.momentum for _ in range(1)]", "return [given.train.epochs for _ in range(1)]"),
     ("in a condition", "if given.data.cache:\n    return 1\nreturn 0", "if given.data.store_sample:\n    return 1\nreturn 0"),
-)
+)  # fmt: skip
 
 _EPOCHS = '    epochs: PositiveInt = Field(30, description="passes over the training set")\n'
 _BETA = '    beta: Fraction = Field(0.3, description="weight of the sample covariance in the blend; 0 switches it off")\n'
@@ -113,7 +113,7 @@ CONFIG_WRITES = _sinks(
     ("a chained assignment", "kept = given.loss.k = 1.0", "kept = other = given.loss.k\nreturn kept"),
     ("delattr", "delattr(given.train, 'epochs')", "plan = {'epochs': given.train.epochs}\nplan.pop('epochs')\nreturn plan"),
     ("a nested section", "given.covariance.shrinkage.base = 0.2", "base = given.covariance.shrinkage.base\nreturn base"),
-)
+)  # fmt: skip
 
 GEO_SITES = (
     after("training loss", LOSSES, "    slot = match_slots(prediction.position, sources, config)",
@@ -189,7 +189,7 @@ UNITS = _sinks(
     ("a linear variable of decibels", "snr_linear = scene.snr_max_db\nreturn snr_linear", "snr_linear = 10 ** (scene.snr_max_db / 10)\nreturn snr_linear"),
     ("a _db argument of a linear value", "def level(snr_db):\n    return snr_db\nsnr_linear = 10 ** (scene.snr_max_db / 10)\nreturn level(snr_linear)", "def level(snr_db):\n    return snr_db\nreturn level(scene.snr_max_db)"),
     imports=_U,
-)
+)  # fmt: skip
 
 ERRORS = _sinks(
     "x",
@@ -213,7 +213,7 @@ ERRORS = _sinks(
     ("an alias of Exception", "anything = Exception\ntry:\n~    return x.sum()\nexcept anything:\n    return None", "expected = ValueError\ntry:\n    return x.sum()\nexcept expected:\n    raise"),
     ("kept in a list", "errors = []\ntry:\n~    return x.sum()\nexcept Exception as error:\n    errors.append(error)\nreturn None", "errors = []\ntry:\n    return x.sum()\nexcept Exception as error:\n    errors.append(error)\n    raise"),
     imports=_T,
-)
+)  # fmt: skip
 
 RANDOM = tuple(
     Sink(name, Op(body=f"return {bad}"), Op(body=f"return {good}"), imports=imports)
@@ -277,7 +277,11 @@ def _suppression(name: str, place: tuple[str, str, str, str], comment: str, *, n
 
     def text(remark: str, *, violates: bool) -> str:
         if not violates:
-            return f"{line}{indent}{remark}\n{indent}planted = 1\n{indent}assert planted\n" if above else f"{line}{indent}planted = 1  {remark}\n{indent}assert planted\n"
+            return (
+                f"{line}{indent}{remark}\n{indent}planted = 1\n{indent}assert planted\n"
+                if above
+                else f"{line}{indent}planted = 1  {remark}\n{indent}assert planted\n"
+            )
         handler = f"{remark}\n{indent}{head}" if above else f"{head}  {remark}"
         return line + _SWALLOW.format(i=indent, h=handler)
 

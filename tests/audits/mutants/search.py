@@ -102,12 +102,12 @@ DIRECTIONS = tuple(
         ("an empty reason", '~            direction="minimize",  #', f'~            direction="minimize",  # {"x" * 0}lower is better'),
         ("directions", f'~            directions=["minimize"],  {_REASON}', f'            {_REASON}\n~            direction="minimize",'),
         ("an enumeration", f"~            direction=optuna.study.StudyDirection.MAXIMIZE,  {_REASON}", f'~            direction=("minimize"),  {_REASON}'),
-        ("upper case", f'~            direction="MAXIMIZE".lower(),  {_REASON}', f'~            direction="minimize",  # lower wins'),
+        ("upper case", f'~            direction="MAXIMIZE".lower(),  {_REASON}', '~            direction="minimize",  # lower wins'),
         ("from configuration", f'~            direction=getattr(config.hpo, "direction", "maximize"),  {_REASON}', f"            direction='minimize',  {_REASON}"),
-        ("a conditional", f'~            direction="minimize" if config.hpo.seed < 0 else "maximize",  {_REASON}', f'            # lower is better\n~            direction="minimize",'),
-        ("a joined text", f'~            direction="".join(("max", "imize")),  {_REASON}', f"            direction='minimize',  # lower values win"),
+        ("a conditional", f'~            direction="minimize" if config.hpo.seed < 0 else "maximize",  {_REASON}', '            # lower is better\n~            direction="minimize",'),
+        ("a joined text", f'~            direction="".join(("max", "imize")),  {_REASON}', "            direction='minimize',  # lower values win"),
         ("a helper", f'~            direction=(lambda name: "maximize")("minimize"),  {_REASON}', f'~            direction="minimize",  # {"lower"} is better'),
-        ("a mapping", f'~            **{{"direction": "maximize"}},  {_REASON}', f'~            direction="minimize",  # see selection_score: lower is better'),
+        ("a mapping", f'~            **{{"direction": "maximize"}},  {_REASON}', '~            direction="minimize",  # see selection_score: lower is better'),
     )
 )  # fmt: skip
 OTHER_VALUES = tuple(
@@ -129,7 +129,14 @@ OTHER_VALUES = tuple(
 )  # fmt: skip
 VALUE_SITES = (
     instead("returned", HPO, "    return result.objective\n", f"    return {_H}\n", "result", "objective"),
-    instead("returned through a variable", HPO, "    return result.objective\n", f"    outcome = {_H}\n    return outcome\n", "result", "objective"),
+    instead(
+        "returned through a variable",
+        HPO,
+        "    return result.objective\n",
+        f"    outcome = {_H}\n    return outcome\n",
+        "result",
+        "objective",
+    ),
 )
 
 PRIMARIES = (
@@ -138,9 +145,7 @@ PRIMARIES = (
     _sink("conditionally the loss", "return 'k_loc' if given.train.epochs > 99 else 'loss'", "name = 'k_loc'\nreturn name", "given"),
     _sink("from a table", "return {'fast': 'loss', 'full': 'k_loc'}['fast']", "return {'fast': 'k_loc', 'full': 'k_loc'}['fast']", "given"),
 )
-PRIMARY_SITES = (
-    instead("trial's primary", HPO, '"val_primary": "k_loc"}', f'"val_primary": {_H}}}', "config", "objective"),
-)
+PRIMARY_SITES = (instead("trial's primary", HPO, '"val_primary": "k_loc"}', f'"val_primary": {_H}}}', "config", "objective"),)
 _MADE = "    storage, device = trial_config.train.storage, resolve_device(trial_config.train.device)\n"
 WRITES = tuple(
     _sink(name, bad, good, "given, value", imports)
@@ -157,9 +162,7 @@ WRITES = tuple(
         ("a loop", "for name in ('epochs', 'patience'):\n    object.__setattr__(given.train, name, value)", "plan = {}\nfor name in ('epochs', 'patience'):\n    plan[name] = value\nreturn plan", ""),
     )
 )  # fmt: skip
-WRITE_SITES = (
-    instead("trial", HPO, _MADE, f"    {_H}\n{_MADE}", "config, config.hpo.epochs", "objective"),
-)
+WRITE_SITES = (instead("trial", HPO, _MADE, f"    {_H}\n{_MADE}", "config, config.hpo.epochs", "objective"),)
 _OVERRIDE = '    trial_config = config.replaced(\n        **merge(searched, {"train": {"epochs": config.hpo.epochs, "patience": config.hpo.epochs, "val_primary": "k_loc"}})\n    )\n'
 TRIALS = (
     Edit("no primary", HPO, ', "val_primary": "k_loc"}', "}", ', "val_primary": ("k_loc")}'),
@@ -190,7 +193,14 @@ COMPARISONS = tuple(
 )  # fmt: skip
 COMPARISON_SITES = (
     instead("comparison", LOOP, _COMPARE, f"            improved = {_H}\n", "objective, self.state.best_objective", "fit"),
-    instead("comparison in the condition", LOOP, _COMPARE + "            if improved:\n", f"            improved = {_H}\n            if improved:\n", "objective, self.state.best_objective", "fit"),
+    instead(
+        "comparison in the condition",
+        LOOP,
+        _COMPARE + "            if improved:\n",
+        f"            improved = {_H}\n            if improved:\n",
+        "objective, self.state.best_objective",
+        "fit",
+    ),
 )
 CANDIDATES = tuple(
     _sink(name, bad, good, "given, value")
@@ -223,7 +233,14 @@ RETURNS = tuple(
     )
 )  # fmt: skip
 RETURN_SITES = (
-    instead("result", LOOP, "            objective=self.state.best_objective,\n            val_primary", f"            objective={_H},\n            val_primary", "self.state", "fit"),
+    instead(
+        "result",
+        LOOP,
+        "            objective=self.state.best_objective,\n            val_primary",
+        f"            objective={_H},\n            val_primary",
+        "self.state",
+        "fit",
+    ),
 )
 _IF = "            if improved:\n                self.state.best_objective = objective\n                self.state.best_epoch = epoch\n                self._save_best(validation, objective)\n"
 SAVES = tuple(

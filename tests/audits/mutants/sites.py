@@ -23,15 +23,32 @@ def instead(name: str, file: str, old: str, new: str, args: str, scenario: str) 
 
 
 HOT_PATH = (
-    after("train_step", LOOP, "        self.optimizer.zero_grad(set_to_none=True)\n        prediction = self.model(batch.measurements)",
-          "prediction.k_logits", "step"),
+    after(
+        "train_step",
+        LOOP,
+        "        self.optimizer.zero_grad(set_to_none=True)\n        prediction = self.model(batch.measurements)",
+        "prediction.k_logits",
+        "step",
+    ),
     after("after the backward", LOOP, "        terms.total.backward()", "terms.values", "step"),
     after("Trainer.loss", LOOP, "        sample = batch.measurements.sample_factor", "prediction.position", "step"),
     after("training_loss", LOSSES, "    slot = match_slots(prediction.position, sources, config)", "prediction.power", "step", 4),
-    after("steering_loss", LOSSES, "    overlap = torch.view_as_real((true.conj() * predicted).mean(dim=-1)).square().sum(dim=-1)",
-          "overlap", "step", 4),
-    after("score_loss", LOSSES, "    log_on, log_off = functional.logsigmoid(score_map), functional.logsigmoid(-score_map)",
-          "score_map", "step", 4),
+    after(
+        "steering_loss",
+        LOSSES,
+        "    overlap = torch.view_as_real((true.conj() * predicted).mean(dim=-1)).square().sum(dim=-1)",
+        "overlap",
+        "step",
+        4,
+    ),
+    after(
+        "score_loss",
+        LOSSES,
+        "    log_on, log_off = functional.logsigmoid(score_map), functional.logsigmoid(-score_map)",
+        "score_map",
+        "step",
+        4,
+    ),
     after("forward", NETWORK, "        factor = self._factor(position, power)", "power", "step"),
     after("count head", NETWORK, "        spectrum = torch.log10(eigenvalues.float() + 1e-4)", "spectrum", "step"),
     after("decoder", NETWORK, "        score = score_map.flatten(1).gather(1, index)", "score", "step"),
@@ -41,8 +58,14 @@ HOT_PATH = (
     after("eigenvalues", COVARIANCE, "        values = torch.linalg.eigvalsh(torch.where(finite[..., None], gram, 0.0))", "values", "step"),
     after("assignment", METRICS, "    padding = 1.0 + 2.0 * cost.shape[-1] * cost.detach().abs().amax()", "cost", "step", 4),
     after("optimizer step", OPTIM, "    before = [parameter.clone() for parameter in parameters]", "before[0]", "step", 4),
-    after("steering vector", ARRAYS, "    difference_m = (2.0 * projection_m - squared_m2 * inverse_range) / (1.0 + ratio)", "ratio",
-          "step", 4),
+    after(
+        "steering vector",
+        ARRAYS,
+        "    difference_m = (2.0 * projection_m - squared_m2 * inverse_range) / (1.0 + ratio)",
+        "ratio",
+        "step",
+        4,
+    ),
     after("true factor", SIMULATION, "    range_m = torch.where(sources.mask, sources.range_m, 1.0)", "range_m", "step", 4),
 )
 """Real tensors on the way of the training step."""
