@@ -11,6 +11,7 @@ import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from audits.static import ir
+from audits.static.aliases import use_usual_names
 from audits.static.errors import AuditInputError
 from audits.static.nesting import Nesting
 
@@ -31,7 +32,9 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
         module = cst.parse_module(text)
         wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
         positions = wrapper.resolve(PositionProvider)
-        return Lowering(positions).module(wrapper.module), text.splitlines()
+        tree = Lowering(positions).module(wrapper.module)
+        use_usual_names(tree)
+        return tree, text.splitlines()
     except cst.ParserSyntaxError as error:
         raise AuditInputError(f"{label}:{error.raw_line}: expected Python that parses, but got a syntax error.") from error
     except RecursionError as error:
