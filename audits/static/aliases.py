@@ -58,8 +58,8 @@ def _stored(node: ir.Node) -> list[str]:
         targets = list(node.targets)
     elif isinstance(node, (ir.AugAssign, ir.For, ir.NamedExpr, ir.Delete, ir.CompFor)):
         targets = [node.target]
-    elif isinstance(node, ir.WithItem) and node.target is not None:
-        targets = [node.target]
+    elif isinstance(node, ir.WithItem):
+        targets = [] if node.target is None else [node.target]
     elif isinstance(node, ir.Handler) and isinstance(node.name, ir.Expr):
         targets = [node.name]
     elif isinstance(node, ir.Case):
