@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from audits.static import ir
 from audits.static.engine import Key, Memo
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
-from audits.static.values import Cls, Ext, Func, Inst, Value, Values
+from audits.static.values import WIDE, Cls, Ext, Func, Inst, Overrides, Value, Values
 
 if TYPE_CHECKING:
     from audits.static.interp import Interp
@@ -23,6 +23,25 @@ _NOT_IMPLICIT = frozenset(
 def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
     """What `name` is on an instance of `cls`: from its classes, its instances and, unless exact, its subclasses."""
     return i.a.member(i.unit, cls, name, exact=exact, after=after)
+
+
+def overrides(i: Interp, value: Overrides) -> list[FunctionInfo]:
+    """The functions behind a method of too many classes."""
+    return memo(i, ("overrides", value), value.cls.module, lambda inner: methods(inner, value.cls, value.name))
+
+
+def all_targets(i: Interp, value: Inst) -> list[FunctionInfo]:
+    """The functions that calling an instance runs, for who asks whether they are too many."""
+    return memo(i, ("targets", value), value.cls.module, lambda inner: [fn for fn, _ in call_targets(inner, value)])
+
+
+def call_group(i: Interp, group: Key, functions: list[FunctionInfo]) -> None:
+    """Let anything flow into the parameters of functions that are too many to bind arguments to them one by one."""
+    if i.a.called_groups.get((group, i.hot)) is not functions:
+        i.a.called_groups[group, i.hot] = functions
+        for fn in functions:
+            for param in fn.positional[1:]:
+                i.push_name(fn.scope, param.name, (WIDE,))
 
 
 def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> list[FunctionInfo]:

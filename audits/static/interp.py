@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from audits.static import externals, ir, lookup, statements
-from audits.static.engine import Analysis, Issue, Ref, Unit
+from audits.static.engine import Analysis, Issue, Key, Ref, Unit
 from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NEGATIVE,
     NOTHING,
     NUMBER,
@@ -28,6 +29,7 @@ from audits.static.values import (
     Mod,
     Named,
     Namespace,
+    Overrides,
     SuperOf,
     Value,
     Values,
@@ -110,8 +112,22 @@ class Interp:
                     self._ref(fn, node)
             elif isinstance(value, Inst) and use == "value":
                 self.noted.add(value)
-                for fn in lookup.implicit_methods(self, value):
+                functions = lookup.implicit_methods(self, value)
+                if len(functions) > LIMIT:
+                    self.refer(("implicit", value), node)
+                    continue
+                for fn in functions:
                     self._ref(fn, node)
+            elif isinstance(value, Overrides):
+                self.noted.add(value)
+                lookup.overrides(self, value)
+                self.refer(("overrides", value), node)
+
+    def refer(self, group: Key, node: ir.Node) -> None:
+        """Note a reference to a group of functions, too many to be noted one by one in every place."""
+        self.unit.refs.append(Ref(None, "", node, group=group))
+        if self.hot:
+            self.a.ensure_hot_group(group)
 
     def _ref(self, fn: FunctionInfo, node: ir.Node) -> None:
         if fn in self.referred:

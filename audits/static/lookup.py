@@ -7,7 +7,20 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from audits.static import ir
-from audits.static.classes import call_targets, constructors, implicit_methods, is_module, members, memo, methods, parts, text_methods
+from audits.static.classes import (
+    all_targets,
+    call_group,
+    call_targets,
+    constructors,
+    implicit_methods,
+    is_module,
+    members,
+    memo,
+    methods,
+    overrides,
+    parts,
+    text_methods,
+)
 from audits.static.engine import Analysis, Issue
 from audits.static.project import FunctionInfo, ModuleInfo
 from audits.static.solvers import is_solver
@@ -28,6 +41,7 @@ from audits.static.values import (
     Mod,
     Named,
     Namespace,
+    Overrides,
     SuperOf,
     UnknownValue,
     Value,
@@ -76,7 +90,7 @@ def as_value(values: Values) -> Values:
             out.add(TENSOR)
         elif isinstance(value, Ext) and (value.name.startswith("?.") or _DATA.match(value.name)):
             out.add(OUTSIDE)
-        elif not isinstance(value, Named):
+        elif not isinstance(value, (Named, Overrides)):
             out.add(value)
     return frozenset(out - {OUTSIDE} if UNKNOWN in out else out)
 
@@ -173,6 +187,9 @@ def _bind(i: Interp, found: Values, *, bound: bool) -> Values:
 
 def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
     found = members(i, value.cls, name, exact=value.exact)
+    if len(found) > LIMIT:
+        apart = frozenset(v for v in found if not isinstance(v, Func) or "property" in v.fn.flags)
+        return _bind(i, apart, bound=True) | frozenset((Overrides(value.cls, name),))
     if found:
         out = _bind(i, found, bound=True)
         # A field that is declared with an outside type may hold one of the packages' own; both are kept.
@@ -349,7 +366,9 @@ def operator_results(i: Interp, operands: Values) -> Values:
     """What operators of the packages' own classes return."""
     out: set[Value] = set()
     for value in operands:
-        if isinstance(value, Inst):
+        if isinstance(value, Inst) and len(implicit_methods(i, value)) > LIMIT:
+            out.add(UNKNOWN)
+        elif isinstance(value, Inst):
             for fn in implicit_methods(i, value):
                 if fn.node.name.startswith("__"):
                     out |= i.read("ret", fn, i.hot)
@@ -409,6 +428,20 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
 
 
 __all__ = [
-    "NUMBER", "attribute", "attributes", "call_targets", "constructors", "elements", "entered", "implicit_methods", "items", "members",
-    "methods", "parts", "text_methods",
+    "NUMBER",
+    "all_targets",
+    "attribute",
+    "attributes",
+    "call_group",
+    "call_targets",
+    "constructors",
+    "elements",
+    "entered",
+    "implicit_methods",
+    "items",
+    "members",
+    "methods",
+    "overrides",
+    "parts",
+    "text_methods",
 ]  # fmt: skip

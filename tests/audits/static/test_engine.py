@@ -59,7 +59,19 @@ SHAPES = {
     "one name for all methods": lambda n: "".join(
         f"class C{k}:\n    def run(self, x):\n        return x.run(self)\ndef g{k}(x):\n    return x.run({k})\n" for k in range(n)
     ),
+    "one base that all use": lambda n: "class Base:\n    def run(self, x):\n        return x\n    def __add__(self, x):\n        return x\n"
+    + "".join(f"class C{k}(Base):\n    def run(self, x):\n        return x\ndef use{k}(o: Base):\n    return o.run(1) + o\n" for k in range(n)),
 }  # fmt: skip
+
+
+def test_overrides_that_are_too_many_are_reached_and_may_be_given_anything(tmp_path: Path) -> None:
+    source = "class Base:\n    def run(self, f):\n        return f\n" + "".join(
+        f"class C{k}(Base):\n    def run(self, f):\n        return f({k})\n" for k in range(60)
+    )
+    step = "import torch\nfrom pkg.bases import Base\ndef step(base: Base):\n    return base.run(torch.inverse)\n"
+    report = run_audit(write(tmp_path, bases=source, step=step), parse_settings(TABLE))
+    assert report.proofs[0].reachable_functions == 62
+    assert [(f.rule, f.path) for f in report.findings] == [("HOT001", "pkg/step.py")]
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
