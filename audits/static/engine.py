@@ -17,13 +17,14 @@ _UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference in a unit: to a function, to an outside name (`call` where it is called), or to every `method` of a name."""
+    """A reference in a unit: to a function, an outside name (`call` where it is called), every `method` of a name, or a `group`."""
 
     fn: FunctionInfo | None
     ext: str
     node: ir.Node
     call: ir.Call | None = None
     method: str = ""
+    group: Key = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class Analysis:
         self.returning: dict[FunctionInfo, bool] = {}
         self._full: set[Key] = set()
         self._hot_names: set[str] = set()
+        self._hot_groups: dict[Key, list[FunctionInfo]] = {}
+        self.called_groups: dict[tuple[Key, bool], list[FunctionInfo]] = {}
         self._queue: deque[Unit] = deque()
         self._queued: set[Unit] = set()
 
@@ -255,7 +258,17 @@ class Analysis:
 
     def targets(self, ref: Ref) -> list[FunctionInfo]:
         """The functions of the packages that a reference may mean."""
+        if ref.group:
+            return self.memos[ref.group].found
         return [ref.fn] if ref.fn is not None else self.project.methods_named.get(ref.method, [])
+
+    def ensure_hot_group(self, group: Key) -> None:
+        """Analyse a group of functions as part of the hot path."""
+        found = self.memos[group].found
+        if self._hot_groups.get(group) is not found:
+            self._hot_groups[group] = found
+            for fn in found:
+                self.ensure_hot(fn)
 
     def _drain(self) -> None:
         from audits.static.interp import Interp  # noqa: PLC0415 - the interpreter works on these cells

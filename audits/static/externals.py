@@ -11,6 +11,7 @@ from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NUMBER,
     OUTSIDE,
     POSITIVE,
@@ -27,6 +28,7 @@ from audits.static.values import (
     Mod,
     Named,
     Namespace,
+    Overrides,
     SuperOf,
     UnknownValue,
     Value,
@@ -185,6 +187,13 @@ def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | N
         return i.read("ret", callee.fn, i.hot)
     if isinstance(callee, Cls):
         return _construct(i, callee, arguments)
+    if isinstance(callee, Overrides):
+        lookup.call_group(i, ("overrides", callee), lookup.overrides(i, callee))
+        return {UNKNOWN} | held(v for a in arguments for v in a.values)
+    if isinstance(callee, Inst) and len(lookup.all_targets(i, callee)) > LIMIT:
+        i.refer(("targets", callee), node or arguments[0].node)
+        lookup.call_group(i, ("targets", callee), lookup.all_targets(i, callee))
+        return {UNKNOWN} | held(v for a in arguments for v in a.values)
     if isinstance(callee, Inst):
         out: set[Value] = set()
         for fn, takes in lookup.call_targets(i, callee):

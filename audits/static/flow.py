@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from audits.static import ir, lookup
-from audits.static.engine import Analysis, Unit
+from audits.static.engine import Analysis, Key, Unit
 from audits.static.findings import Step
 from audits.static.interp import Interp
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
@@ -237,14 +237,14 @@ class Flow:
         """Every function that `roots` reach in any context, with the shortest path to it."""
         paths: dict[FunctionInfo, tuple[Step, ...]] = dict.fromkeys(roots, ())
         queue = deque(paths)
-        names: set[str] = set()
+        followed: set[tuple[str, Key]] = set()
         while queue:
             fn = queue.popleft()
             for ref in self.analysis.cold[fn].refs:
-                if ref.method in names:
-                    continue
-                if ref.method:
-                    names.add(ref.method)
+                if ref.method or ref.group:
+                    if (ref.method, ref.group) in followed:
+                        continue
+                    followed.add((ref.method, ref.group))
                 for target in self.analysis.targets(ref):
                     if target not in paths and target in self.analysis.cold:
                         paths[target] = (*paths[fn], Step(fn.symbol, fn.module.relative, ref.node.line))

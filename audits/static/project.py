@@ -80,6 +80,7 @@ class ModuleInfo:
     functions: dict[str, FunctionInfo] = field(default_factory=dict)
     classes: dict[str, ClassInfo] = field(default_factory=dict)
     values: dict[object, object] = field(default_factory=dict)
+    spans: list[tuple[int, int, str]] | None = None  # the lines of each function and class, once someone asks
 
     def absolute(self, module: str, level: int) -> str:
         """The dotted name that `from <dots><module> import …` in this file refers to."""

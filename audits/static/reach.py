@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audits.static import ir, lookup
-from audits.static.engine import Analysis, Unit
+from audits.static.engine import Analysis, Key, Unit
 from audits.static.findings import Step
 from audits.static.interp import Interp
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
@@ -104,7 +104,7 @@ def _is_none(expr: ir.Expr) -> bool:
 def reach(analysis: Analysis, entry_point: str, roots: Iterable[FunctionInfo]) -> Reach:
     """Breadth first, so that every path is a shortest one."""
     units = analysis.hot
-    names: set[str] = set()
+    followed: set[tuple[str, Key]] = set()
     order = [r for r in roots if r in units]
     starts = tuple(order)
     via: dict[FunctionInfo, tuple[FunctionInfo, int]] = {}
@@ -113,10 +113,10 @@ def reach(analysis: Analysis, entry_point: str, roots: Iterable[FunctionInfo]) -
     while queue:
         fn = queue.popleft()
         for ref in sorted(units[fn].refs, key=lambda r: (r.node.line, r.node.column)):
-            if ref.method in names:
-                continue
-            if ref.method:
-                names.add(ref.method)
+            if ref.method or ref.group:
+                if (ref.method, ref.group) in followed:
+                    continue
+                followed.add((ref.method, ref.group))
             for target in analysis.targets(ref):
                 if target not in seen and target in units:
                     seen.add(target)
@@ -128,10 +128,8 @@ def reach(analysis: Analysis, entry_point: str, roots: Iterable[FunctionInfo]) -
 
 def symbol_at(module: ModuleInfo, line: int) -> str:
     """The function or class around a line, as `module:qualname`, or the module's name."""
-    best: tuple[int, str] | None = None
-    places: list[tuple[str, FunctionInfo | ClassInfo]] = [*module.functions.items(), *module.classes.items()]
-    for qualname, info in places:
-        last = max((n.end_line for n in ir.walk(info.node)), default=info.node.line)
-        if info.node.line <= line <= last and (best is None or info.node.line >= best[0]):
-            best = (info.node.line, qualname)
-    return f"{module.name}:{best[1]}" if best is not None else module.name
+    if module.spans is None:
+        places: list[tuple[str, FunctionInfo | ClassInfo]] = [*module.functions.items(), *module.classes.items()]
+        module.spans = [(info.node.line, max((n.end_line for n in ir.walk(info.node)), default=info.node.line), q) for q, info in places]
+    around = [(first, qualname) for first, last, qualname in module.spans if first <= line <= last]
+    return f"{module.name}:{max(around, key=lambda a: a[0])[1]}" if around else module.name

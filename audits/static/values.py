@@ -21,8 +21,8 @@ class _Once(type):
 
     _pool: dict[Any, Any] = {}  # noqa: RUF012 - shared by all kinds on purpose
 
-    def __call__(cls, of: Any, *flags: bool, **named: bool) -> Any:
-        """The value of this kind for `of`, with at most one flag."""
+    def __call__(cls, of: Any, *flags: Any, **named: Any) -> Any:
+        """The value of this kind for `of`, with at most one flag or name."""
         flag = flags[0] if flags else next(iter(named.values()), False)
         pool = of.values if isinstance(of, (FunctionInfo, ClassInfo, ModuleInfo)) else cls._pool
         key = (cls, flag) if pool is not cls._pool else (cls, of)
@@ -63,6 +63,14 @@ class Func(metaclass=_Once):
 class Named(metaclass=_Once):
     """Every method of this name in the packages: an attribute of something of unknown type."""
 
+    name: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Overrides(metaclass=_Once):
+    """A method of a class and of every class below it, where those are too many to keep apart."""
+
+    cls: ClassInfo
     name: str
 
 
@@ -116,7 +124,7 @@ class UnknownValue(metaclass=_Once):
     wide: bool = False
 
 
-Value = Ext | ExtInst | Func | Named | Cls | Inst | SuperOf | Mod | Const | Namespace | UnknownValue
+Value = Ext | ExtInst | Func | Named | Overrides | Cls | Inst | SuperOf | Mod | Const | Namespace | UnknownValue
 Values = frozenset[Value]
 
 UNKNOWN = UnknownValue(False)
