@@ -186,8 +186,9 @@ class Flow:
                                 out.setdefault((owner, item.attr), []).append(Place(value, fn.module, fn))
                 elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("setattr", "__setattr__"):
                     plain = [a.value for a in node.args]
-                    if len(plain) > 1 and isinstance(plain[-2], ir.Constant) and ir.last_name(plain[0]) in ("self", ir.last_name(plain[-2])):
-                        out.setdefault((owner, str(plain[-2].value)), []).append(Place(plain[-1], fn.module, fn))
+                    text = plain[-2] if len(plain) > 1 else None
+                    if isinstance(text, ir.Constant) and (ir.last_name(plain[0]) == "self" or plain[0] is text):
+                        out.setdefault((owner, str(text.value)), []).append(Place(plain[-1], fn.module, fn))
         for cls in self.analysis.project.classes:
             fields = []
             for statement in cls.node.body:

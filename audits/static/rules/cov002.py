@@ -28,11 +28,13 @@ parameter or decompose into eigenvalues; a consumer must use the covariance that
 must reach the builder. The builder's own module is trusted.
 """
 _KEEPING = frozenset(
-    "detach to clone contiguous cpu cuda double float cdouble cfloat type type_as requires_grad_ resolve_conj unsqueeze squeeze view "
-    "reshape expand expand_as repeat index_select unflatten flatten half bfloat16 dense numpy from_numpy as_tensor asarray tensor "
-    "nan_to_num stack cat concatenate split chunk unbind pin_memory mul div copy deepcopy data real checkpoint narrow select astype "
-    "repeat_interleave broadcast_to movedim permute conj gather take_along_dim item squeeze_ alias where".split()
-)
+    ["detach", "to", "clone", "contiguous", "cpu", "cuda", "double", "float", "cdouble", "cfloat", "type", "type_as",
+     "requires_grad_", "resolve_conj", "unsqueeze", "squeeze", "view", "reshape", "expand", "expand_as", "repeat", "index_select",
+     "unflatten", "flatten", "half", "bfloat16", "dense", "numpy", "from_numpy", "as_tensor", "asarray", "tensor", "nan_to_num",
+     "stack", "cat", "concatenate", "split", "chunk", "unbind", "pin_memory", "mul", "div", "copy", "deepcopy", "data", "real",
+     "checkpoint", "narrow", "select", "astype", "repeat_interleave", "broadcast_to", "movedim", "permute", "conj", "gather",
+     "take_along_dim", "item", "squeeze_", "alias", "where"]
+)  # fmt: skip
 _EIGEN = frozenset({"eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals"})
 _STRIPPED = ("partial", "map", "starmap", "submit", "checkpoint", "apply_async", "vmap", "pmap", "apply", "run", "Thread", "Process")
 
@@ -64,6 +66,7 @@ def check(context: Context) -> Iterable[Finding]:
                 yield context.finding("COV002", place.module, place.expr, message, fn=place.fn, call_path=path)
 
 
+Reasons = list[tuple[str, tuple[Step, ...]]]
 Fault = tuple[Place, str, tuple[Step, ...]]
 
 
@@ -215,7 +218,7 @@ class _Search:
             reason, trail = faults[0]
             yield at, f"{what} {reason}, not from {self.context.settings.builder}", trail
 
-    def _visit(self, demand: Demand, answer: Answer, faults: list[tuple[str, tuple[Step, ...]]], built: list[bool]) -> bool | Iterable[Demand]:
+    def _visit(self, demand: Demand, answer: Answer, faults: Reasons, built: list[bool]) -> bool | Iterable[Demand]:
         expr, fn = demand.expr, demand.place.fn
         if isinstance(expr, ir.Name) and fn in self.consumers and any(p.name == expr.id for p in self.covariances.parameters(fn)):
             found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
@@ -262,9 +265,7 @@ class _Search:
                 return [Demand(demand.place.at(a.value), demand.path, demand.frame, demand.guards, demand.trail) for a in chosen]
         return None
 
-    def _arithmetic(
-        self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: list[tuple[str, tuple[Step, ...]]], built: list[bool]
-    ) -> Iterable[Demand]:
+    def _arithmetic(self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: Reasons, built: list[bool]) -> Iterable[Demand]:
         sides = [d for d in answer.demands if not isinstance(d.expr, (ir.Constant, ir.UnaryOp)) and not _identity(d.expr)]
         verdicts = []
         for side in sides:
@@ -308,7 +309,8 @@ _SETTINGS = {"covariance": {"builder": "pkg.cov:build", "consumers": ["pkg.use:m
 
 
 def _case(name: str, body: str, *, head: str = "", arguments: str = "f", use: str = _USE, consumers: list[str] | None = None) -> Case:
-    source = f"from functools import partial\nfrom pkg.cov import Cov, build\nfrom pkg.use import music\n{head}def go({arguments}):\n    {body}\n"
+    imports = "from functools import partial\nfrom pkg.cov import Cov, build\nfrom pkg.use import music\n"
+    source = f"{imports}{head}def go({arguments}):\n    {body}\n"
     table = {"covariance": {"builder": "pkg.cov:build", "consumers": consumers}} if consumers is not None else {}
     return Case(name, {"pkg/__init__.py": "", "pkg/cov.py": _BUILD, "pkg/use.py": use, "pkg/main.py": source}, table)
 
@@ -324,24 +326,48 @@ RULE = Rule(
     valid=(
         _case("direct", "return music(build(Cov(f)), 2)"),
         _case("the same name twice", "cov = Cov(f)\n    cov = build(cov)\n    return music(cov, 2)"),
-        _case("through helpers", "return music(first(f), 2)", head="def first(f):\n    return second(f)\ndef second(f):\n    return build(Cov(f))\n"),
-        _case("an argument handed down", "return first(build(Cov(f)))", head="def first(r):\n    return second(r)\ndef second(s):\n    return music(s, 2)\n"),
+        _case(
+            "through helpers",
+            "return music(first(f), 2)",
+            head="def first(f):\n    return second(f)\ndef second(f):\n    return build(Cov(f))\n",
+        ),
+        _case(
+            "an argument handed down",
+            "return first(build(Cov(f)))",
+            head="def first(r):\n    return second(r)\ndef second(s):\n    return music(s, 2)\n",
+        ),
         _case("a tuple's element", "raw, eff = both(f)\n    return music(eff, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
-        _case("a field", "out = Out(Cov(f), build(Cov(f)))\n    return music(out.eff, 2)",
-              head="from dataclasses import dataclass\n@dataclass\nclass Out:\n    raw: Cov\n    eff: Cov\n"),
+        _case(
+            "a field",
+            "out = Out(Cov(f), build(Cov(f)))\n    return music(out.eff, 2)",
+            head="from dataclasses import dataclass\n@dataclass\nclass Out:\n    raw: Cov\n    eff: Cov\n",
+        ),
         _case("a dictionary", "made = {'raw': Cov(f), 'eff': build(Cov(f))}\n    return music(made['eff'], 2)"),
-        _case("every branch", "cov = build(Cov(f)) if s is None else build(Cov(f), Cov(s), beta=0.3)\n    return music(cov, 2)", arguments="f, s"),
+        _case(
+            "every branch",
+            "cov = build(Cov(f)) if s is None else build(Cov(f), Cov(s), beta=0.3)\n    return music(cov, 2)",
+            arguments="f, s",
+        ),
         _case("a list", "covs = []\n    covs.append(build(Cov(f)))\n    return [music(c, 2) for c in covs]"),
         _case("moved and detached", "return music(build(Cov(f)).detach(), 2)"),
         _case("a partial builder", "make = partial(build, beta=0.3)\n    return music(make(Cov(f)), 2)"),
         _case("a helper that serves two", "y = same(f)\n    return music(same(build(Cov(f))), 2), y", head="def same(x):\n    return x\n"),
-        _case("a consumer that builds", "return localize(f)", consumers=["pkg.use:localize", "pkg.use:music"],
-              use=_USE + "def localize(f):\n    return music(build(Cov(f)), 2)\n", head="from pkg.use import localize\n"),
+        _case(
+            "a consumer that builds",
+            "return localize(f)",
+            consumers=["pkg.use:localize", "pkg.use:music"],
+            use=_USE + "def localize(f):\n    return music(build(Cov(f)), 2)\n",
+            head="from pkg.use import localize\n",
+        ),
     ),
     invalid=(
         _case("never built", "return music(Cov(f), 2)"),
         _case("one branch", "cov = build(Cov(f))\n    if s:\n        cov = Cov(f)\n    return music(cov, 2)", arguments="f, s"),
-        _case("a helper that does not build", "return music(first(f), 2)", head="def first(f):\n    return second(f)\ndef second(f):\n    return Cov(f)\n"),
+        _case(
+            "a helper that does not build",
+            "return music(first(f), 2)",
+            head="def first(f):\n    return second(f)\ndef second(f):\n    return Cov(f)\n",
+        ),
         _case("one of two callers", "first(build(Cov(f)))\n    return first(Cov(f))", head="def first(r):\n    return music(r, 2)\n"),
         _case("the wrong element", "raw, eff = both(f)\n    return music(raw, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
         _case("the wrong key", "made = {'raw': Cov(f), 'eff': build(Cov(f))}\n    return music(made['raw'], 2)"),
@@ -350,14 +376,21 @@ RULE = Rule(
         _case("a callback", "return apply(music, Cov(f))", head="def apply(fn, x):\n    return fn(x, 2)\n"),
         _case("mapped", "return list(map(music, [Cov(f)], [2]))"),
         _case("a field of unknown data", "return music(f.covariance, 2)"),
-        _case("a failed build", "try:\n        cov = build(Cov(f))\n    except ValueError:\n        cov = Cov(f)\n    return music(cov, 2)"),
-        _case("a consumer that builds and drops it", "return localize(f)", consumers=["pkg.use:localize", "pkg.use:music"],
-              use=_USE + "def localize(f):\n    build(Cov(f))\n    return music(Cov(f), 2)\n", head="from pkg.use import localize\n"),
-        _case("an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"),
+        _case(
+            "a failed build", "try:\n        cov = build(Cov(f))\n    except ValueError:\n        cov = Cov(f)\n    return music(cov, 2)"
+        ),
+        _case(
+            "a consumer that builds and drops it",
+            "return localize(f)",
+            consumers=["pkg.use:localize", "pkg.use:music"],
+            use=_USE + "def localize(f):\n    build(Cov(f))\n    return music(Cov(f), 2)\n",
+            head="from pkg.use import localize\n",
+        ),
+        _case(
+            "an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"
+        ),
         _case("no call", "return f"),
         _case("a missing consumer", "return music(build(Cov(f)), 2)", consumers=["pkg.use:music", "pkg.use:nobody"]),
     ),
-    limits=(
-        _case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),
-    ),
-)  # fmt: skip
+    limits=(_case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),),
+)

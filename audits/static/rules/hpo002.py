@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir
-from audits.static.algebra import key
+from audits.static.expressions import key
 from audits.static.findings import Finding, Step
 from audits.static.flow import Flow, Place
 from audits.static.project import FunctionInfo, ModuleInfo
