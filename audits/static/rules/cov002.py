@@ -24,8 +24,9 @@ covariance parameter of a consumer, which is followed from its own calls. Moves,
 keep a covariance what it is. Every branch counts. What ends in anything else is a finding at that call; so is what
 cannot be followed. A covariance parameter is one annotated with the builder's return type, else one named like a
 covariance. Inside a consumer and the helpers that it calls, the same holds for whatever they hand to a covariance
-parameter or decompose into eigenvalues; a consumer must use the covariance that it takes, and one that takes none
-must reach the builder. The builder's own module is trusted.
+parameter or decompose into eigenvalues, except for what is computed from the consumer's own covariance; a consumer
+must use the covariance that it takes, and one that takes none must reach the builder. The builder's own module is
+trusted, and so are callers outside the packages.
 """
 _KEEPING = frozenset(
     ["detach", "to", "clone", "contiguous", "cpu", "cuda", "double", "float", "cdouble", "cfloat", "type", "type_as",
@@ -86,8 +87,8 @@ class _Search:
         own = Place(_name(fn), fn.module, fn)
         if params:
             sites = list(self._sites(fn))
-            if not sites:
-                yield own, f"the covariance of {reference} cannot be followed: no call of it was found", ()
+            if not sites and self._referred(fn):
+                yield own, f"the covariance of {reference} cannot be followed: it is referred to, but no call of it was found", ()
             for caller, bound, frame in sites:
                 for param in params:
                     for place, path, at in self.origins.passed(caller, fn, param, bound=bound, frame=frame):
@@ -143,6 +144,16 @@ class _Search:
             return value.fn is fn
         return isinstance(value, Inst) and fn.cls is not None and fn.node.name in ("forward", "__call__") and value.cls is fn.cls
 
+    def _referred(self, fn: FunctionInfo) -> bool:
+        # Whether anything in the packages may run `fn`; what nobody runs is there for others.
+        for unit in [*self.flow.analysis.modules.values(), *self.flow.analysis.cold.values()]:
+            if unit.module is not self.covariances.home and any(r.fn is fn and not isinstance(r.node, ir.Function) for r in unit.refs):
+                return True
+            for call in unit.calls:
+                if ir.last_name(call.func) == fn.node.name and not self.origins.targets(Place(call, unit.module, unit.fn)):
+                    return fn.node.name not in ("forward", "__call__")
+        return False
+
     def _handed_on(self, fn: FunctionInfo) -> Iterator[tuple[Place, int, Path]]:
         # `partial(consumer, cov)`, `map(consumer, covs)`, `checkpoint(head, cov)`: the arguments after the consumer.
         for unit in [*self.flow.analysis.modules.values(), *self.flow.analysis.cold.values()]:
@@ -179,7 +190,9 @@ class _Search:
                         continue
                     for place, path, at in self.origins.passed(caller, target, param, bound=bound):
                         what = f"{param.name!r} of {target.qualname}, which {reference} reaches,"
-                        yield from self._judge(Demand(place, path, at, (), (place.step(),)), caller, what)
+                        start = Demand(place, path, at, (), (place.step(),))
+                        if not self._derived(start):
+                            yield from self._judge(start, caller, what)
             if not targets and ir.last_name(call.func) in _EIGEN:
                 for place in [caller.at(a.value) for a in call.args[:1]]:
                     if named_covariance(ir.last_name(place.expr)):
@@ -199,6 +212,30 @@ class _Search:
                     if self.covariances.kinds and not self.covariances.holds(Place(node, fn.module, fn)):
                         continue
                     yield Place(node, fn.module, fn)
+
+    def _derived(self, start: Demand) -> bool:
+        # Inside a consumer, what is computed from its covariance (a smoothed or virtual one) is its own affair.
+        found = [False]
+
+        def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            if isinstance(demand.expr, ir.Call):
+                if any(t is self.covariances.builder for t, _ in self.origins.targets(demand.place)):
+                    found[0] = True
+                    return False
+            if self._own_covariance(demand):
+                found[0] = True
+                return False
+            return not found[0]
+
+        self.origins.walk(start, visit, 600)
+        return found[0]
+
+    def _own_covariance(self, demand: Demand) -> bool:
+        expr, fn = demand.expr, demand.place.fn
+        if not isinstance(expr, ir.Name) or fn not in self.consumers or all(p.name != expr.id for p in self.covariances.parameters(fn)):
+            return False
+        found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
+        return any(d.kind == "param" for d in found)
 
     # -- one value
 
@@ -220,11 +257,9 @@ class _Search:
 
     def _visit(self, demand: Demand, answer: Answer, faults: Reasons, built: list[bool]) -> bool | Iterable[Demand]:
         expr, fn = demand.expr, demand.place.fn
-        if isinstance(expr, ir.Name) and fn in self.consumers and any(p.name == expr.id for p in self.covariances.parameters(fn)):
-            found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
-            if any(d.kind == "param" for d in found):
-                built[0] = True
-                return [d for d in answer.demands if d.place.fn is fn and d.frame is demand.frame]
+        if self._own_covariance(demand):
+            built[0] = True
+            return [d for d in answer.demands if d.place.fn is fn and d.frame is demand.frame]
         if isinstance(expr, ir.Call):
             kept = self._call(demand, expr, answer, built)
             if kept is not None:
@@ -349,6 +384,15 @@ RULE = Rule(
             arguments="f, s",
         ),
         _case("a list", "covs = []\n    covs.append(build(Cov(f)))\n    return [music(c, 2) for c in covs]"),
+        _case("an estimator for others to call", "return f"),
+        _case(
+            "a covariance computed from the consumer's own",
+            "return music(build(Cov(f)), 2)",
+            use=(
+                "from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return space(Cov(cov.factor[1:]), k)\n"
+                "def space(cov: Cov, k):\n    return cov.factor[..., :k]\n"
+            ),
+        ),
         _case("moved and detached", "return music(build(Cov(f)).detach(), 2)"),
         _case("a partial builder", "make = partial(build, beta=0.3)\n    return music(make(Cov(f)), 2)"),
         _case("a helper that serves two", "y = same(f)\n    return music(same(build(Cov(f))), 2), y", head="def same(x):\n    return x\n"),
@@ -389,7 +433,7 @@ RULE = Rule(
         _case(
             "an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"
         ),
-        _case("no call", "return f"),
+        _case("a reference without a call", "return f.register(music)"),
         _case("a missing consumer", "return music(build(Cov(f)), 2)", consumers=["pkg.use:music", "pkg.use:nobody"]),
     ),
     limits=(_case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),),
