@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from audits.static import ir
-from audits.static.algebra import key
 from audits.static.covariances import Covariances
+from audits.static.expressions import key
 from audits.static.flow import Place
 from audits.static.origins import Answer, Demand, Frame, Origins
 from audits.static.project import FunctionInfo

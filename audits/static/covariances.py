@@ -13,9 +13,10 @@ from audits.static.values import Inst
 
 COVARIANCE_WORDS = frozenset({"cov", "covs", "covar", "covariance", "covariances", "scm"})
 OTHER_WORDS = frozenset(
-    "loss weight weights beta error nmse term terms scale head config cfg name loading dim fisher fim hess hessian gram crb jac "
-    "jacobian kernel graph adjacency adj info path paths factor module builder shape trace rank noise prior posterior".split()
-)
+    ["loss", "weight", "weights", "beta", "error", "nmse", "term", "terms", "scale", "head", "config", "cfg", "name", "loading",
+     "dim", "fisher", "fim", "hess", "hessian", "gram", "crb", "jac", "jacobian", "kernel", "graph", "adjacency", "adj", "info",
+     "path", "paths", "factor", "module", "builder", "shape", "trace", "rank", "noise", "prior", "posterior"]
+)  # fmt: skip
 LETTERS = re.compile(r"^(R|R_?[a-z]\w{0,7}|Rxx|Ryy|r_(samp|sample|eff|pred|hat|blend|true))$")
 _MEMBERS = re.compile(r"^(effective|eff|blended|r_eff|r_blend)$", re.I)
 

@@ -79,7 +79,7 @@ _SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.rep
 _RETURNING_SELF = frozenset(
     ["to", "cuda", "cpu", "xpu", "eval", "train", "float", "double", "half", "bfloat16", "requires_grad_", "apply", "type", "to_empty",
      "share_memory", "share_memory_", "__enter__", "set_submodule"]
-)
+)  # fmt: skip
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip

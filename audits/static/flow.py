@@ -94,10 +94,12 @@ class Flow:
         if found is None or found.kind == "class":
             body = found.cls.node.body if found is not None and found.cls is not None else []
             if place.fn is not None and found is None:
-                return [place.at(e) for e in self._in(place.fn, place.fn.node.body).get(name, [])]
+                here = [place.at(e) for e in self._in(place.fn, place.fn.node.body).get(name, [])]
+                return here or self._imported(place.module, name)
             return [Place(e, place.module, None) for e in self._in(found, body).get(name, [])]
         if fn is None:
             out = [Place(e, found.module, None) for e in self._in(found.module, found.module.tree.body).get(name, [])]
+            out += self.outer_writes(found, name)
             return out or self._imported(place.module, name)
         out = [Place(e, fn.module, fn) for e in self._in(fn, fn.node.body).get(name, [])]
         return out + self.arguments(fn, name)
@@ -107,6 +109,8 @@ class Flow:
             if isinstance(node, ir.ImportFrom):
                 for original, asname in node.names:
                     source = self.analysis.project.modules.get(module.absolute(node.module, node.level))
+                    if original == "*" and source is not None and source is not module and name in source.scope.names:
+                        return self.module_name(source, name)
                     if (asname or original) == name and source is not None and source is not module:
                         defined = self._in(source, source.tree.body).get(original, [])
                         if defined:
@@ -186,8 +190,9 @@ class Flow:
                                 out.setdefault((owner, item.attr), []).append(Place(value, fn.module, fn))
                 elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("setattr", "__setattr__"):
                     plain = [a.value for a in node.args]
-                    if len(plain) > 1 and isinstance(plain[-2], ir.Constant) and ir.last_name(plain[0]) in ("self", ir.last_name(plain[-2])):
-                        out.setdefault((owner, str(plain[-2].value)), []).append(Place(plain[-1], fn.module, fn))
+                    text = plain[-2] if len(plain) > 1 else None
+                    if isinstance(text, ir.Constant) and (ir.last_name(plain[0]) == "self" or plain[0] is text):
+                        out.setdefault((owner, str(text.value)), []).append(Place(plain[-1], fn.module, fn))
         for cls in self.analysis.project.classes:
             fields = []
             for statement in cls.node.body:

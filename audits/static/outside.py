@@ -17,7 +17,7 @@ _FROM_MAPPING = frozenset({"SimpleNamespace", "Namespace", "DictConfig", "edict"
 _ELEMENT = ("elem", None)
 
 
-def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:  # noqa: C901, PLR0915 - one case for each function
+def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
     """The demands that an outside call hands on, or none where it makes something new."""
     name = ir.last_name(expr.func)
     path = demand.path
@@ -27,7 +27,7 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:  #
     method = expr.func.value if isinstance(expr.func, ir.Attribute) else None
 
     def to(value: ir.Expr, inner: tuple[tuple[str, object], ...], *guards: Guard) -> Demand:
-        return origins._to(demand, value, inner, guards)
+        return origins.to(demand, value, inner, guards)
 
     if name == "getattr" and len(plain) >= 2:
         text = plain[1]
@@ -42,7 +42,7 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:  #
         else:
             subscript = ir.Subscript(expr.line, expr.column, expr.end_line, expr.end_column, method, key)
             origins.reaching(demand.place).envs[id(subscript)] = origins.reaching(demand.place).envs.get(id(expr), {})
-            chosen = origins._chosen(demand, subscript)
+            chosen = origins.chosen(demand, subscript)
             inner = chosen if chosen is not None else [to(method, (_ELEMENT, *path))]
             origins.made.append(subscript)
         return inner + ([to(default, path, Guard("default", expr))] if default is not None else [])
@@ -104,5 +104,4 @@ def _mapped(origins: Origins, demand: Demand, expr: ir.Call, plain: list[ir.Expr
     origins.made.append(made)
     values = origins.values(demand.place.at(plain[0]))
     origins.flow.unit(demand.place).calls[made] = values
-    return [replace(origins._to(demand, made, demand.path[1:]))]
-
+    return [replace(origins.to(demand, made, demand.path[1:]))]

@@ -338,9 +338,9 @@ class Reaching:
                 if arg.keyword is not None:
                     env = self._store(owner, ("item", arg.keyword), arg.value, env, node, weak=False)
                 elif isinstance(arg.value, ir.Dict):
-                    for key, value in zip(arg.value.keys, arg.value.values, strict=True):
-                        if isinstance(key, ir.Constant):
-                            env = self._store(owner, ("item", key.value), value, env, node, weak=False)
+                    for name_of, value in zip(arg.value.keys, arg.value.values, strict=True):
+                        if isinstance(name_of, ir.Constant):
+                            env = self._store(owner, ("item", name_of.value), value, env, node, weak=False)
                 else:
                     env = self._store(owner, ("elem", None), arg.value, env, node, weak=True, spread=True)
         return env
@@ -350,12 +350,12 @@ class Reaching:
         name = owner[0] + "".join(step_text(s) for s in (*owner[1], step))
         definition = self._def("value", value, (("elem", None),) if spread else (), name, node, weak)
         if weak and name not in env:
-            env = {**env, name: {_BASE: ()}}
+            env = {**env, name: {BASE: ()}}
         guards = (Guard("default", node),) if isinstance(node, ir.Call) and ir.last_name(node.func) == "setdefault" else ()
         return self._bind(env, name, definition, guards)
 
 
-_BASE = Def("base")
+BASE = Def("base")
 
 
 def _join(branches: list[tuple[Env | None, Guards]]) -> Env | None:
@@ -379,7 +379,7 @@ def _join(branches: list[tuple[Env | None, Guards]]) -> Env | None:
         counts: dict[Def, int] = {}
         for alternatives, guards in held:
             if alternatives is None:
-                alternatives = {_BASE: ()} if pseudo else {}
+                alternatives = {BASE: ()} if pseudo else {}
             for definition, own in alternatives.items():
                 counts[definition] = counts.get(definition, 0) + 1
                 if definition in merged:

@@ -6,20 +6,32 @@ import re
 from collections.abc import Iterator
 
 from audits.static import ir
-from audits.static.algebra import key
+from audits.static.expressions import key
 from audits.static.flow import Flow, Place, pairs_of
 from audits.static.origins import Demand, Origins, field_names
 from audits.static.primary import LOSS, SCORE, Leaf, Primary
 from audits.static.project import FunctionInfo
+from audits.static.selection_names import (
+    FLIP,
+    OTHER_FILES,
+    base_of,
+    hides_nan,
+    is_initial,
+    is_other,
+    is_saving,
+    is_zero,
+    kept_values,
+    named_best,
+    root_name,
+    says_best,
+    starts_anew,
+    within,
+)
 from audits.static.values import Cls, Func, Inst
 
-_NOT_VALUES = re.compile(r"epoch|step|iter|index|idx|time|path|name|state|weights|model|round|dir|file|validation|metrics", re.I)
-_SAVE = re.compile(r"^_?(save|checkpoint|write_checkpoint|store_checkpoint|dump|export)(_|$)|_checkpoint$|^torch_save$", re.I)
-_OTHER_SAVE = re.compile(r"last|latest|resume|epoch_|periodic|final|history|metrics|config|log|figure|plot|json|report", re.I)
 _HELPERS = re.compile(r"improv|better|best|select|stop|checkpoint|track|monitor|early|primary", re.I)
 RESULT_FIELDS = ("objective", "best_objective", "best_score", "best_val", "best_value", "best", "score", "value")
 _OPERATORS = {"operator.lt": "<", "operator.le": "<=", "operator.gt": ">", "operator.ge": ">="}
-_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 class Selection:
@@ -42,10 +54,10 @@ class Selection:
         for fn in self.functions:
             for statement in fn.node.body:
                 self._index(statement, [])
-        self.kept = {k for fn in self.functions for k in _kept(fn)}
+        self.kept = {k for fn in self.functions for k in kept_values(fn)}
         self.sites = [s for fn in self.functions for s in self._comparisons(fn)]
         self.site_ids = {id(place.expr) for place, _, _ in self.sites}
-        self.best_names = {_root(_base(best.expr)) for _, _, best in self.sites} - {"self", ""}
+        self.best_names = {root_name(base_of(best.expr)) for _, _, best in self.sites} - {"self", ""}
 
     def _index(self, node: ir.Node, above: list[ir.Node]) -> None:
         self.above[id(node)] = above
@@ -56,7 +68,7 @@ class Selection:
 
     def _comparisons(self, fn: FunctionInfo) -> Iterator[tuple[Place, Place, Place]]:
         for node in ir.walk_own(fn.node.body):
-            if isinstance(node, ir.Compare) and len(node.ops) == 1 and node.ops[0] in _FLIP:
+            if isinstance(node, ir.Compare) and len(node.ops) == 1 and node.ops[0] in FLIP:
                 place = Place(node, fn.module, fn)
                 left, right = place.at(node.left), place.at(node.comparators[0])
                 if self._is_best(right.expr) and not self._is_best(left.expr):
@@ -66,7 +78,7 @@ class Selection:
                 elif (
                     isinstance(node.left, ir.BinOp)
                     and node.left.op == "-"
-                    and _is_zero(node.comparators[0])
+                    and is_zero(node.comparators[0])
                     and self._is_best(node.left.right)
                 ):
                     yield place, place.at(node.left.left), place.at(node.left.right)
@@ -98,15 +110,15 @@ class Selection:
         compare = place.expr
         if isinstance(compare, ir.Call):
             sign = _OPERATORS[ir.dotted(compare.func) or ""]
-            op = sign if best.expr is compare.args[1].value else _FLIP[sign]
+            op = sign if best.expr is compare.args[1].value else FLIP[sign]
         else:
             assert isinstance(compare, ir.Compare)
-            op = compare.ops[0] if best.expr is not compare.left else _FLIP[compare.ops[0]]
+            op = compare.ops[0] if best.expr is not compare.left else FLIP[compare.ops[0]]
         if isinstance(candidate.expr, ir.UnaryOp) and candidate.expr.op == "-":
-            op = _FLIP[op]
+            op = FLIP[op]
         above = self.above.get(id(compare), [])
         negated = sum(isinstance(a, ir.UnaryOp) and a.op == "not" for a in above) % 2 == 1
-        tested = next((a for a in reversed(above) if isinstance(a, ir.If) and _within(compare, a.test)), None)
+        tested = next((a for a in reversed(above) if isinstance(a, ir.If) and within(compare, a.test)), None)
         if tested is not None and self._acts_otherwise(tested):
             negated = not negated
         return (op in ("<", "<=")) != negated
@@ -124,12 +136,12 @@ class Selection:
     def _stores_best(self, node: ir.Node) -> bool:
         targets = node.targets if isinstance(node, ir.Assign) else []
         flat = [i for t in targets for i in (t.items if isinstance(t, ir.Sequence) else [t])]
-        return any(_root(t) in self.best_names and (not isinstance(t, ir.Subscript) or self._is_best(t)) for t in flat)
+        return any(root_name(t) in self.best_names and (not isinstance(t, ir.Subscript) or self._is_best(t)) for t in flat)
 
     # -- the primary
 
     def _is_best(self, expr: ir.Expr) -> bool:
-        return _named_best(expr) or key(_base(expr)) in self.kept
+        return named_best(expr) or key(base_of(expr)) in self.kept
 
     def primary_fault(self, place: Place) -> str | None:
         """Why a value is not the configured primary, or None where it is."""
@@ -158,7 +170,7 @@ class Selection:
                 yield leaf, f"the score is computed with {leaf.hidden}"
             elif leaf.hidden and standing_in and any(other.what in ("score", "unknown") for other in leaves if other is not leaf):
                 yield leaf, "a constant stands in for the score where the score could not be computed"
-            elif standing_in and any(b.guard.kind == "default" and _hides(b.guard.test) for b in leaf.demand.guards):
+            elif standing_in and any(b.guard.kind == "default" and hides_nan(b.guard.test) for b in leaf.demand.guards):
                 yield leaf, "what is not a number is replaced and then compared like a score"
 
     def starts(self) -> Iterator[Demand]:
@@ -219,8 +231,8 @@ class Selection:
         """Whether `node` runs only after an improvement."""
         above = self.above.get(id(node), [])
         for ancestor in above:
-            if isinstance(ancestor, ir.If) and not _within(node, ancestor.test):
-                if any(_within(node, s) for s in ancestor.orelse) and any(self._stores_best(n) for s in ancestor.body for n in ir.walk(s)):
+            if isinstance(ancestor, ir.If) and not within(node, ancestor.test):
+                if any(within(node, s) for s in ancestor.orelse) and any(self._stores_best(n) for s in ancestor.body for n in ir.walk(s)):
                     continue  # the branch for what is no improvement
                 if not self._loosened(ancestor.test, fn) and self._linked(Place(ancestor.test, fn.module, fn), 5):
                     return True
@@ -243,7 +255,7 @@ class Selection:
         # `improved or epoch % 5 == 0` is no condition of an improvement; `first epoch or improved` is.
         if not isinstance(test, ir.BoolOp) or test.op != "or":
             return False
-        return any(not self._linked(Place(v, fn.module, fn), 5) and not _starts(v) for v in test.values)
+        return any(not self._linked(Place(v, fn.module, fn), 5) and not starts_anew(v) for v in test.values)
 
     def _after_exit(self, node: ir.Node, fn: FunctionInfo, above: list[ir.Node]) -> bool:
         blocks = [fn.node.body] + [b for a in above for b in (getattr(a, "body", None),) if isinstance(b, list)]
@@ -290,12 +302,13 @@ class Selection:
                 continue
             for target in node.targets:
                 for item, value in pairs_of(target, node.value):
-                    if _root(item) in self.best_names and (not isinstance(item, ir.Subscript) or self._is_best(item)):
+                    if root_name(item) in self.best_names and (not isinstance(item, ir.Subscript) or self._is_best(item)):
                         yield node, Place(self._entry(item, value), fn.module, fn)
 
     def _entry(self, target: ir.Expr, value: ir.Expr) -> ir.Expr:
         # Of `best = {"score": current, "epoch": epoch}` the entry that is compared.
-        wanted = [best.expr.index for _, _, best in self.sites if isinstance(best.expr, ir.Subscript) and key(best.expr.value) == key(target)]
+        compared = [best.expr for _, _, best in self.sites if isinstance(best.expr, ir.Subscript)]
+        wanted = [c.index for c in compared if key(c.value) == key(target)]
         if isinstance(value, ir.Dict):
             for name, entry in zip(value.keys, value.values, strict=True):
                 if name is not None and any(key(name) == key(w) for w in wanted):
@@ -309,7 +322,7 @@ class Selection:
                 if ir.last_name(expr.func) == "max":
                     yield value, "the best value is updated to the higher one; lower is better"
             elif (
-                _initial(expr)
+                is_initial(expr)
                 or fn.node.name in ("__init__", "resume", "load", "load_state_dict", "restore", "reset")
                 or not self._in_loop_or_helper(node, fn)
             ) or (isinstance(expr, ir.IfExp) and self._linked(Place(expr.test, fn.module, fn), 5)):
@@ -325,13 +338,13 @@ class Selection:
     def _saves(self) -> Iterator[tuple[Place, str]]:
         saves = []
         for fn in self.functions:
-            if _OTHER_SAVE.search(fn.node.name):
+            if OTHER_FILES.search(fn.node.name):
                 continue
             for node in ir.walk_own(fn.node.body):
-                if isinstance(node, ir.Call) and _saving(node):
+                if isinstance(node, ir.Call) and is_saving(node):
                     saves.append((node, fn, self._conditional(node, fn)))
-        named = [s for s in saves if _says_best(s[0]) or "best" in s[1].node.name.lower()]
-        judged = named or ([] if any(c for _, _, c in saves) else [s for s in saves if not _other(s[0])])
+        named = [s for s in saves if says_best(s[0]) or "best" in s[1].node.name.lower()]
+        judged = named or ([] if any(c for _, _, c in saves) else [s for s in saves if not is_other(s[0])])
         for node, fn, conditional in judged:
             if not conditional:
                 yield Place(node, fn.module, fn), "the best checkpoint is written without an improvement"
@@ -362,106 +375,5 @@ class Selection:
             return any(self._returns_best(place.at(v), depth - 1) for v in fields or expr.values)
         if isinstance(expr, ir.Sequence):
             return any(self._returns_best(place.at(i), depth - 1) for i in expr.items)
-        sources = [s for s in self.flow.sources(place) if not _initial(s.expr)]
+        sources = [s for s in self.flow.sources(place) if not is_initial(s.expr)]
         return bool(sources) and any(self._returns_best(s, depth - 1) for s in sources)
-
-
-def _base(expr: ir.Expr) -> ir.Expr:
-    return _base(expr.left) if isinstance(expr, ir.BinOp) and expr.op in ("-", "+", "*") else expr
-
-
-def _is_zero(expr: ir.Expr) -> bool:
-    return isinstance(expr, ir.Constant) and expr.value == 0 and expr.value is not False
-
-
-def _starts(expr: ir.Expr) -> bool:
-    # Nothing is known yet: `best is None`, `epoch == 0`, `not history`, `isinf(best)`.
-    if isinstance(expr, ir.Compare):
-        other = expr.comparators[0]
-        plain = isinstance(expr.left, (ir.Name, ir.Attribute))
-        first = plain and expr.ops[0] in ("==", "is") and isinstance(other, ir.Constant) and other.value in (0, 1, None)
-        return first or (expr.ops[0] == "==" and "inf" in key(other))
-    if isinstance(expr, ir.UnaryOp):
-        return expr.op == "not"
-    return (isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("isinf", "isnan")) or "first" in ir.last_name(expr).lower()
-
-
-def _named_best(expr: ir.Expr) -> bool:
-    base = _base(expr)
-    if isinstance(base, ir.Subscript) and isinstance(base.index, ir.Constant):
-        named = "best" in ir.last_name(base.value).lower()
-        return "best" in str(base.index.value).lower() or (named and not _NOT_VALUES.search(str(base.index.value)))
-    name = ir.last_name(base)
-    return "best" in name.lower() and not _NOT_VALUES.search(name)
-
-
-def _within(node: ir.Node, root: ir.Node) -> bool:
-    return any(n is node for n in ir.walk(root))
-
-
-def _initial(expr: ir.Expr) -> bool:
-    if isinstance(expr, (ir.Constant, ir.UnaryOp)):
-        return True
-    return "inf" in key(expr) or (isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float" and _initial_text(expr))
-
-
-def _initial_text(expr: ir.Call) -> bool:
-    return bool(expr.args) and isinstance(expr.args[0].value, ir.Constant)
-
-
-def _words(call: ir.Call) -> str:
-    parts = [ir.last_name(call.func)]
-    for arg in call.args:
-        for node in ir.walk(arg.value):
-            if isinstance(node, (ir.Name, ir.Attribute)):
-                parts.append(ir.last_name(node))
-            elif isinstance(node, ir.Constant) and isinstance(node.value, str):
-                parts.append(node.value)
-    return " ".join(parts)
-
-
-def _saving(call: ir.Call) -> bool:
-    return bool(_SAVE.search(ir.last_name(call.func))) and not _OTHER_SAVE.search(ir.last_name(call.func))
-
-
-def _says_best(call: ir.Call) -> bool:
-    return bool(re.search(r"best(?!_?(epoch|objective|score|val))", _words(call), re.I)) and not re.search(r"\blast\b|LAST", _words(call))
-
-
-def _other(call: ir.Call) -> bool:
-    return bool(_OTHER_SAVE.search(_words(call)))
-
-
-def _hides(node: ir.Node) -> bool:
-    return isinstance(node, ir.Call) and ir.last_name(node.func).startswith("nan")
-
-
-def _root(expr: ir.Expr) -> str:
-    while isinstance(expr, ir.Subscript):
-        expr = expr.value
-    return ir.last_name(expr)
-
-
-def _kept(fn: FunctionInfo) -> Iterator[str]:
-    """What is replaced by the other side of the comparison under which it is replaced: a best value, whatever its name."""
-    for node in ir.walk_own(fn.node.body):
-        if isinstance(node, ir.If):
-            for test in ir.walk(node.test):
-                if isinstance(test, ir.Compare) and len(test.ops) == 1 and test.ops[0] in _FLIP:
-                    sides = (test.left, test.comparators[0])
-                    for one, other in (sides, sides[::-1]):
-                        yield from _replaced(node, one, other)
-        elif isinstance(node, ir.Assign) and isinstance(node.value, ir.Call) and ir.last_name(node.value.func) in ("min", "max"):
-            items = [key(a.value) for a in node.value.args]
-            yield from (key(t) for t in node.targets if len(items) == 2 and key(t) in items)
-
-
-def _replaced(node: ir.If, kept: ir.Expr, candidate: ir.Expr) -> Iterator[str]:
-    if not isinstance(_base(kept), (ir.Name, ir.Attribute, ir.Subscript)):
-        return
-    for statement in [*node.body, *node.orelse]:
-        for inner in ir.walk(statement):
-            if isinstance(inner, ir.Assign) and inner.value is not None:
-                pairs = [p for t in inner.targets for p in pairs_of(t, inner.value)]
-                if any(key(t) == key(_base(kept)) and key(v) == key(_base(candidate)) for t, v in pairs):
-                    yield key(_base(kept))

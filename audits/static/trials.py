@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +10,7 @@ from audits.static import ir
 from audits.static.flow import Place
 from audits.static.origins import Answer, Demand, Origins, is_infinite
 from audits.static.project import FunctionInfo, lookup_scope
-from audits.static.reaching import _BASE, access, step_text
+from audits.static.reaching import BASE, access, step_text
 from audits.static.selection import RESULT_FIELDS
 from audits.static.values import Func, Inst, Mod
 
@@ -21,9 +22,9 @@ _CONFIG = re.compile(r"(^|_)(configs?|cfg|conf|settings|hparams|hyper_?params|op
 _DEEP = frozenset({"deepcopy", "model_dump", "asdict", "as_dict", "to_dict", "model_dump_json", "to_container", "loads", "json", "dumps"})
 _SHALLOW = frozenset({"copy", "model_copy", "dict", "replace", "evolve", "_replace", "list", "__copy__"})
 _WRITES = frozenset(
-    "update pop clear setdefault append extend insert remove popitem __setitem__ __delitem__ __setattr__ __delattr__ merge_from_dict "
-    "merge_from_file merge_from_list set_value override".split()
-)
+    ["update", "pop", "clear", "setdefault", "append", "extend", "insert", "remove", "popitem", "__setitem__", "__delitem__",
+     "__setattr__", "__delattr__", "merge_from_dict", "merge_from_file", "merge_from_list", "set_value", "override"]
+)  # fmt: skip
 
 
 class Trials:
@@ -149,7 +150,7 @@ class Trials:
                         yield self._part(demand, value)
             elif isinstance(node, (ir.Sequence, ir.Call)):
                 items = node.items if isinstance(node, ir.Sequence) else [a.value for a in node.args if a.keyword is None]
-                for name, value in zip(items, items[1:], strict=False):
+                for name, value in itertools.pairwise(items):
                     if self._is_key(name):
                         yield self._part(demand, value)
             elif isinstance(node, ir.Constant) and isinstance(node.value, str) and re.search(rf"\b{self.key}\s*=\s*['\"]?\w", node.value):
@@ -180,8 +181,8 @@ class Trials:
         endings = (step_text(("field", self.key)), step_text(("item", self.key)))
         for name, alternatives in env.items():
             if name.startswith(expr.id) and name[len(expr.id) : len(expr.id) + 1] in (".", "["):
-                values = [d for d in alternatives if d is not _BASE and d.expr is not None]
-                whole = _BASE not in alternatives
+                values = [d for d in alternatives if d is not BASE and d.expr is not None]
+                whole = BASE not in alternatives
                 if name.endswith(endings):
                     for definition in values:
                         assert definition.expr is not None
@@ -204,9 +205,7 @@ class Trials:
                 targets: list[ir.Expr] = []
                 if isinstance(node, ir.Assign) and node.value is not None:
                     targets = node.targets
-                elif isinstance(node, (ir.AugAssign, ir.Delete)):
-                    targets = [node.target]
-                elif isinstance(node, (ir.For, ir.WithItem)) and node.target is not None:
+                elif isinstance(node, (ir.AugAssign, ir.Delete, ir.For)):
                     targets = [node.target]
                 for target in [i for t in targets for i in (t.items if isinstance(t, ir.Sequence) else [t])]:
                     if isinstance(target, (ir.Attribute, ir.Subscript)):
@@ -226,7 +225,8 @@ class Trials:
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             expr = demand.expr
             named = marked or self._named_config(expr) or any(_CONFIG.search(str(k)) for _, k in demand.path)
-            if isinstance(expr, ir.Name) and (self._own_parameter(demand) or any(isinstance(v, Mod) for v in self.origins.values(demand.place))):
+            module = isinstance(expr, ir.Name) and any(isinstance(v, Mod) for v in self.origins.values(demand.place))
+            if module or self._own_parameter(demand):
                 found[0] = found[0] or named
                 return False
             if isinstance(expr, ir.Call):

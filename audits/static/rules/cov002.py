@@ -24,15 +24,18 @@ covariance parameter of a consumer, which is followed from its own calls. Moves,
 keep a covariance what it is. Every branch counts. What ends in anything else is a finding at that call; so is what
 cannot be followed. A covariance parameter is one annotated with the builder's return type, else one named like a
 covariance. Inside a consumer and the helpers that it calls, the same holds for whatever they hand to a covariance
-parameter or decompose into eigenvalues; a consumer must use the covariance that it takes, and one that takes none
-must reach the builder. The builder's own module is trusted.
+parameter or decompose into eigenvalues, except for what is computed from the consumer's own covariance; a consumer
+must use the covariance that it takes, and one that takes none must reach the builder. The builder's own module is
+trusted, and so are callers outside the packages.
 """
 _KEEPING = frozenset(
-    "detach to clone contiguous cpu cuda double float cdouble cfloat type type_as requires_grad_ resolve_conj unsqueeze squeeze view "
-    "reshape expand expand_as repeat index_select unflatten flatten half bfloat16 dense numpy from_numpy as_tensor asarray tensor "
-    "nan_to_num stack cat concatenate split chunk unbind pin_memory mul div copy deepcopy data real checkpoint narrow select astype "
-    "repeat_interleave broadcast_to movedim permute conj gather take_along_dim item squeeze_ alias where".split()
-)
+    ["detach", "to", "clone", "contiguous", "cpu", "cuda", "double", "float", "cdouble", "cfloat", "type", "type_as",
+     "requires_grad_", "resolve_conj", "unsqueeze", "squeeze", "view", "reshape", "expand", "expand_as", "repeat", "index_select",
+     "unflatten", "flatten", "half", "bfloat16", "dense", "numpy", "from_numpy", "as_tensor", "asarray", "tensor", "nan_to_num",
+     "stack", "cat", "concatenate", "split", "chunk", "unbind", "pin_memory", "mul", "div", "copy", "deepcopy", "data", "real",
+     "checkpoint", "narrow", "select", "astype", "repeat_interleave", "broadcast_to", "movedim", "permute", "conj", "gather",
+     "take_along_dim", "item", "squeeze_", "alias", "where"]
+)  # fmt: skip
 _EIGEN = frozenset({"eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals"})
 _STRIPPED = ("partial", "map", "starmap", "submit", "checkpoint", "apply_async", "vmap", "pmap", "apply", "run", "Thread", "Process")
 
@@ -64,6 +67,7 @@ def check(context: Context) -> Iterable[Finding]:
                 yield context.finding("COV002", place.module, place.expr, message, fn=place.fn, call_path=path)
 
 
+Reasons = list[tuple[str, tuple[Step, ...]]]
 Fault = tuple[Place, str, tuple[Step, ...]]
 
 
@@ -83,8 +87,8 @@ class _Search:
         own = Place(_name(fn), fn.module, fn)
         if params:
             sites = list(self._sites(fn))
-            if not sites:
-                yield own, f"the covariance of {reference} cannot be followed: no call of it was found", ()
+            if not sites and self._referred(fn):
+                yield own, f"the covariance of {reference} cannot be followed: it is referred to, but no call of it was found", ()
             for caller, bound, frame in sites:
                 for param in params:
                     for place, path, at in self.origins.passed(caller, fn, param, bound=bound, frame=frame):
@@ -140,6 +144,16 @@ class _Search:
             return value.fn is fn
         return isinstance(value, Inst) and fn.cls is not None and fn.node.name in ("forward", "__call__") and value.cls is fn.cls
 
+    def _referred(self, fn: FunctionInfo) -> bool:
+        # Whether anything in the packages may run `fn`; what nobody runs is there for others.
+        for unit in [*self.flow.analysis.modules.values(), *self.flow.analysis.cold.values()]:
+            if unit.module is not self.covariances.home and any(r.fn is fn and not isinstance(r.node, ir.Function) for r in unit.refs):
+                return True
+            for call in unit.calls:
+                if ir.last_name(call.func) == fn.node.name and not self.origins.targets(Place(call, unit.module, unit.fn)):
+                    return fn.node.name not in ("forward", "__call__")
+        return False
+
     def _handed_on(self, fn: FunctionInfo) -> Iterator[tuple[Place, int, Path]]:
         # `partial(consumer, cov)`, `map(consumer, covs)`, `checkpoint(head, cov)`: the arguments after the consumer.
         for unit in [*self.flow.analysis.modules.values(), *self.flow.analysis.cold.values()]:
@@ -176,7 +190,9 @@ class _Search:
                         continue
                     for place, path, at in self.origins.passed(caller, target, param, bound=bound):
                         what = f"{param.name!r} of {target.qualname}, which {reference} reaches,"
-                        yield from self._judge(Demand(place, path, at, (), (place.step(),)), caller, what)
+                        start = Demand(place, path, at, (), (place.step(),))
+                        if not self._derived(start):
+                            yield from self._judge(start, caller, what)
             if not targets and ir.last_name(call.func) in _EIGEN:
                 for place in [caller.at(a.value) for a in call.args[:1]]:
                     if named_covariance(ir.last_name(place.expr)):
@@ -197,6 +213,30 @@ class _Search:
                         continue
                     yield Place(node, fn.module, fn)
 
+    def _derived(self, start: Demand) -> bool:
+        # Inside a consumer, what is computed from its covariance (a smoothed or virtual one) is its own affair.
+        found = [False]
+
+        def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            if isinstance(demand.expr, ir.Call):
+                if any(t is self.covariances.builder for t, _ in self.origins.targets(demand.place)):
+                    found[0] = True
+                    return False
+            if self._own_covariance(demand):
+                found[0] = True
+                return False
+            return not found[0]
+
+        self.origins.walk(start, visit, 600)
+        return found[0]
+
+    def _own_covariance(self, demand: Demand) -> bool:
+        expr, fn = demand.expr, demand.place.fn
+        if not isinstance(expr, ir.Name) or fn not in self.consumers or all(p.name != expr.id for p in self.covariances.parameters(fn)):
+            return False
+        found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
+        return any(d.kind == "param" for d in found)
+
     # -- one value
 
     def _judge(self, start: Demand, at: Place, what: str) -> Iterator[Fault]:
@@ -215,13 +255,11 @@ class _Search:
             reason, trail = faults[0]
             yield at, f"{what} {reason}, not from {self.context.settings.builder}", trail
 
-    def _visit(self, demand: Demand, answer: Answer, faults: list[tuple[str, tuple[Step, ...]]], built: list[bool]) -> bool | Iterable[Demand]:
+    def _visit(self, demand: Demand, answer: Answer, faults: Reasons, built: list[bool]) -> bool | Iterable[Demand]:
         expr, fn = demand.expr, demand.place.fn
-        if isinstance(expr, ir.Name) and fn in self.consumers and any(p.name == expr.id for p in self.covariances.parameters(fn)):
-            found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
-            if any(d.kind == "param" for d in found):
-                built[0] = True
-                return [d for d in answer.demands if d.place.fn is fn and d.frame is demand.frame]
+        if self._own_covariance(demand):
+            built[0] = True
+            return [d for d in answer.demands if d.place.fn is fn and d.frame is demand.frame]
         if isinstance(expr, ir.Call):
             kept = self._call(demand, expr, answer, built)
             if kept is not None:
@@ -262,9 +300,7 @@ class _Search:
                 return [Demand(demand.place.at(a.value), demand.path, demand.frame, demand.guards, demand.trail) for a in chosen]
         return None
 
-    def _arithmetic(
-        self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: list[tuple[str, tuple[Step, ...]]], built: list[bool]
-    ) -> Iterable[Demand]:
+    def _arithmetic(self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: Reasons, built: list[bool]) -> Iterable[Demand]:
         sides = [d for d in answer.demands if not isinstance(d.expr, (ir.Constant, ir.UnaryOp)) and not _identity(d.expr)]
         verdicts = []
         for side in sides:
@@ -308,7 +344,8 @@ _SETTINGS = {"covariance": {"builder": "pkg.cov:build", "consumers": ["pkg.use:m
 
 
 def _case(name: str, body: str, *, head: str = "", arguments: str = "f", use: str = _USE, consumers: list[str] | None = None) -> Case:
-    source = f"from functools import partial\nfrom pkg.cov import Cov, build\nfrom pkg.use import music\n{head}def go({arguments}):\n    {body}\n"
+    imports = "from functools import partial\nfrom pkg.cov import Cov, build\nfrom pkg.use import music\n"
+    source = f"{imports}{head}def go({arguments}):\n    {body}\n"
     table = {"covariance": {"builder": "pkg.cov:build", "consumers": consumers}} if consumers is not None else {}
     return Case(name, {"pkg/__init__.py": "", "pkg/cov.py": _BUILD, "pkg/use.py": use, "pkg/main.py": source}, table)
 
@@ -324,24 +361,57 @@ RULE = Rule(
     valid=(
         _case("direct", "return music(build(Cov(f)), 2)"),
         _case("the same name twice", "cov = Cov(f)\n    cov = build(cov)\n    return music(cov, 2)"),
-        _case("through helpers", "return music(first(f), 2)", head="def first(f):\n    return second(f)\ndef second(f):\n    return build(Cov(f))\n"),
-        _case("an argument handed down", "return first(build(Cov(f)))", head="def first(r):\n    return second(r)\ndef second(s):\n    return music(s, 2)\n"),
+        _case(
+            "through helpers",
+            "return music(first(f), 2)",
+            head="def first(f):\n    return second(f)\ndef second(f):\n    return build(Cov(f))\n",
+        ),
+        _case(
+            "an argument handed down",
+            "return first(build(Cov(f)))",
+            head="def first(r):\n    return second(r)\ndef second(s):\n    return music(s, 2)\n",
+        ),
         _case("a tuple's element", "raw, eff = both(f)\n    return music(eff, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
-        _case("a field", "out = Out(Cov(f), build(Cov(f)))\n    return music(out.eff, 2)",
-              head="from dataclasses import dataclass\n@dataclass\nclass Out:\n    raw: Cov\n    eff: Cov\n"),
+        _case(
+            "a field",
+            "out = Out(Cov(f), build(Cov(f)))\n    return music(out.eff, 2)",
+            head="from dataclasses import dataclass\n@dataclass\nclass Out:\n    raw: Cov\n    eff: Cov\n",
+        ),
         _case("a dictionary", "made = {'raw': Cov(f), 'eff': build(Cov(f))}\n    return music(made['eff'], 2)"),
-        _case("every branch", "cov = build(Cov(f)) if s is None else build(Cov(f), Cov(s), beta=0.3)\n    return music(cov, 2)", arguments="f, s"),
+        _case(
+            "every branch",
+            "cov = build(Cov(f)) if s is None else build(Cov(f), Cov(s), beta=0.3)\n    return music(cov, 2)",
+            arguments="f, s",
+        ),
         _case("a list", "covs = []\n    covs.append(build(Cov(f)))\n    return [music(c, 2) for c in covs]"),
+        _case("an estimator for others to call", "return f"),
+        _case(
+            "a covariance computed from the consumer's own",
+            "return music(build(Cov(f)), 2)",
+            use=(
+                "from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return space(Cov(cov.factor[1:]), k)\n"
+                "def space(cov: Cov, k):\n    return cov.factor[..., :k]\n"
+            ),
+        ),
         _case("moved and detached", "return music(build(Cov(f)).detach(), 2)"),
         _case("a partial builder", "make = partial(build, beta=0.3)\n    return music(make(Cov(f)), 2)"),
         _case("a helper that serves two", "y = same(f)\n    return music(same(build(Cov(f))), 2), y", head="def same(x):\n    return x\n"),
-        _case("a consumer that builds", "return localize(f)", consumers=["pkg.use:localize", "pkg.use:music"],
-              use=_USE + "def localize(f):\n    return music(build(Cov(f)), 2)\n", head="from pkg.use import localize\n"),
+        _case(
+            "a consumer that builds",
+            "return localize(f)",
+            consumers=["pkg.use:localize", "pkg.use:music"],
+            use=_USE + "def localize(f):\n    return music(build(Cov(f)), 2)\n",
+            head="from pkg.use import localize\n",
+        ),
     ),
     invalid=(
         _case("never built", "return music(Cov(f), 2)"),
         _case("one branch", "cov = build(Cov(f))\n    if s:\n        cov = Cov(f)\n    return music(cov, 2)", arguments="f, s"),
-        _case("a helper that does not build", "return music(first(f), 2)", head="def first(f):\n    return second(f)\ndef second(f):\n    return Cov(f)\n"),
+        _case(
+            "a helper that does not build",
+            "return music(first(f), 2)",
+            head="def first(f):\n    return second(f)\ndef second(f):\n    return Cov(f)\n",
+        ),
         _case("one of two callers", "first(build(Cov(f)))\n    return first(Cov(f))", head="def first(r):\n    return music(r, 2)\n"),
         _case("the wrong element", "raw, eff = both(f)\n    return music(raw, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
         _case("the wrong key", "made = {'raw': Cov(f), 'eff': build(Cov(f))}\n    return music(made['raw'], 2)"),
@@ -350,14 +420,21 @@ RULE = Rule(
         _case("a callback", "return apply(music, Cov(f))", head="def apply(fn, x):\n    return fn(x, 2)\n"),
         _case("mapped", "return list(map(music, [Cov(f)], [2]))"),
         _case("a field of unknown data", "return music(f.covariance, 2)"),
-        _case("a failed build", "try:\n        cov = build(Cov(f))\n    except ValueError:\n        cov = Cov(f)\n    return music(cov, 2)"),
-        _case("a consumer that builds and drops it", "return localize(f)", consumers=["pkg.use:localize", "pkg.use:music"],
-              use=_USE + "def localize(f):\n    build(Cov(f))\n    return music(Cov(f), 2)\n", head="from pkg.use import localize\n"),
-        _case("an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"),
-        _case("no call", "return f"),
+        _case(
+            "a failed build", "try:\n        cov = build(Cov(f))\n    except ValueError:\n        cov = Cov(f)\n    return music(cov, 2)"
+        ),
+        _case(
+            "a consumer that builds and drops it",
+            "return localize(f)",
+            consumers=["pkg.use:localize", "pkg.use:music"],
+            use=_USE + "def localize(f):\n    build(Cov(f))\n    return music(Cov(f), 2)\n",
+            head="from pkg.use import localize\n",
+        ),
+        _case(
+            "an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"
+        ),
+        _case("a reference without a call", "return f.register(music)"),
         _case("a missing consumer", "return music(build(Cov(f)), 2)", consumers=["pkg.use:music", "pkg.use:nobody"]),
     ),
-    limits=(
-        _case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),
-    ),
-)  # fmt: skip
+    limits=(_case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),),
+)

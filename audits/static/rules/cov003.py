@@ -178,7 +178,10 @@ _SETTINGS = {
     "covariance": {"builder": "pkg.cov:build", "consumers": ["pkg.use:head", "pkg.use:nmse"]},
     "hot-path": {"entry-points": ["pkg.main:step"]},
 }
-_USE = "def head(covariance):\n    return covariance.sum()\ndef nmse(predicted_cov, true_cov):\n    return (predicted_cov - true_cov).abs().sum()\n"
+_USE = (
+    "def head(covariance):\n    return covariance.sum()\n"
+    "def nmse(predicted_cov, true_cov):\n    return (predicted_cov - true_cov).abs().sum()\n"
+)
 _BLEND = "return build(r, s.detach(), beta=cfg.beta)"
 _PREDICTED, _TRUE = "blend(r, batch.sample, cfg)", "blend(batch.truth, batch.sample, cfg)"
 _LOSS_CALL = "nmse(build(p, diagonal_loading=cfg.loading, shrinkage=cfg.law), build(t, diagonal_loading=cfg.loading, shrinkage=cfg.law))"
@@ -214,9 +217,14 @@ RULE = Rule(
         _case("options in a dictionary", "options = {'beta': cfg.beta}\n    return build(r, s.detach(), **options)"),
         _case("no sample", "return build(r) if s is None else build(r, s.detach(), beta=cfg.beta)"),
         _case("loaded where nothing is trained", extra="def report(r, s):\n    return build(r, s, beta=0.3, diagonal_loading=1e-3)\n"),
-        _case("a helper that others let load", "return mix(r, s.detach(), cfg.beta)", extra=(
-            "def mix(r, s, beta, loading=0.0):\n    return build(r, s, beta=beta, diagonal_loading=loading)\n"
-            "def report(r, s):\n    return mix(r, s, 0.3, 1e-3)\n")),
+        _case(
+            "a helper that others let load",
+            "return mix(r, s.detach(), cfg.beta)",
+            extra=(
+                "def mix(r, s, beta, loading=0.0):\n    return build(r, s, beta=beta, diagonal_loading=loading)\n"
+                "def report(r, s):\n    return mix(r, s, 0.3, 1e-3)\n"
+            ),
+        ),
         _case("a loss without loading", loss="nmse(p, t)"),
     ),
     invalid=(
@@ -226,20 +234,26 @@ RULE = Rule(
         _case("loading", "return build(r, s.detach(), beta=cfg.beta, diagonal_loading=cfg.loading)"),
         _case("shrinkage", "return build(r, s.detach(), beta=cfg.beta, shrinkage=cfg.law)"),
         _case("a literal loading", "return build(r, s.detach(), beta=cfg.beta, diagonal_loading=1e-3)"),
-        _case("loading in a dictionary", "options = dict(beta=cfg.beta, diagonal_loading=1e-3)\n    return build(r, s.detach(), **options)"),
+        _case(
+            "loading in a dictionary", "options = dict(beta=cfg.beta, diagonal_loading=1e-3)\n    return build(r, s.detach(), **options)"
+        ),
         _case("loading bound before", "mix = partial(build, diagonal_loading=1e-3)\n    return mix(r, s.detach(), beta=cfg.beta)"),
-        _case("loading by a helper's default", "return mix(r, s.detach(), cfg.beta)",
-              extra="def mix(r, s, beta, loading=1e-3):\n    return build(r, s, beta=beta, diagonal_loading=loading)\n"),
+        _case(
+            "loading by a helper's default",
+            "return mix(r, s.detach(), cfg.beta)",
+            extra="def mix(r, s, beta, loading=1e-3):\n    return build(r, s, beta=beta, diagonal_loading=loading)\n",
+        ),
         _case("the truth not blended", true="build(batch.truth)"),
         _case("the truth with another sample", true="blend(batch.truth, batch.other, cfg)"),
         _case("the truth with another weight", true="build(batch.truth, batch.sample.detach(), beta=0.1)"),
         _case("the truth not loaded", loss="nmse(build(p, diagonal_loading=cfg.loading), t)"),
-        _case("shrunk twice", predicted="build(blend(r, batch.sample, cfg), shrinkage=cfg.law)",
-              true="build(blend(batch.truth, batch.sample, cfg), shrinkage=cfg.law)"),
+        _case(
+            "shrunk twice",
+            predicted="build(blend(r, batch.sample, cfg), shrinkage=cfg.law)",
+            true="build(blend(batch.truth, batch.sample, cfg), shrinkage=cfg.law)",
+        ),
         _case("nothing blended", predicted="build(r)", true="build(batch.truth)"),
         _case("options that cannot be seen", "return build(r, s.detach(), **cfg.options())"),
     ),
-    limits=(
-        _case("a weight that is always zero", "return build(r, s.detach(), beta=0.0)"),
-    ),
-)  # fmt: skip
+    limits=(_case("a weight that is always zero", "return build(r, s.detach(), beta=0.0)"),),
+)

@@ -50,7 +50,8 @@ def check(context: Context) -> Iterable[Finding]:
         if (id(place.expr), message) not in seen:
             seen.add((id(place.expr), message))
             call_path = path or (search.reached.get(place.fn, ()) if place.fn is not None else ())
-            yield context.finding("HPO003", place.module, place.expr, message, fn=place.fn, entry_point=settings.objective, call_path=call_path)
+            entry = settings.objective
+            yield context.finding("HPO003", place.module, place.expr, message, fn=place.fn, entry_point=entry, call_path=call_path)
 
 
 def _faults(search: Trials, trial: FunctionInfo) -> Iterator[tuple[Place, str, tuple[Step, ...]]]:
@@ -100,6 +101,10 @@ _TRAIN = (
     "    def fit(self):\n        return Result(self.best, 1.0)\n"
 )
 _COPY = "lr = trial.suggest_float('lr', 0, 1)\ncfg = config.replaced(train={'lr': lr, 'val_primary': 'k_loc'})\n"
+_INNER = (
+    "def inner(trial):\n    cfg = config.replaced(train={'lr': trial.suggest_float('lr', 0, 1), 'val_primary': 'k_loc'})\n"
+    "    return Trainer(cfg).fit().objective\nreturn inner"
+)
 _RUN = "return Trainer(cfg).fit().objective"
 
 
@@ -122,12 +127,16 @@ RULE = Rule(
         _case("the alias", _COPY.replace("k_loc", "metrics") + _RUN),
         _case("dataclass copies", "cfg = replace(config, train=replace(config.train, val_primary='k_loc'))\n" + _RUN),
         _case("a deep copy that is written", "cfg = copy.deepcopy(config)\ncfg.train.val_primary = 'k_loc'\n" + _RUN),
-        _case("helpers", "return run(prepared(config))", rest=(
-            "def prepared(base):\n    return base.replaced(train={'val_primary': 'k_loc'})\n"
-            "def run(cfg):\n    return float(Trainer(cfg).fit().objective)\n")),
+        _case(
+            "helpers",
+            "return run(prepared(config))",
+            rest=(
+                "def prepared(base):\n    return base.replaced(train={'val_primary': 'k_loc'})\n"
+                "def run(cfg):\n    return float(Trainer(cfg).fit().objective)\n"
+            ),
+        ),
         _case("a failed trial", _COPY + "result = Trainer(cfg).fit()\nreturn result.objective if result.epochs else math.inf"),
-        _case("an enclosed trial", "def inner(trial):\n" + "".join(f"    {line}\n" for line in (_COPY + _RUN).splitlines()) + "return inner",
-              arguments="config"),
+        _case("an enclosed trial", _INNER, arguments="config"),
         _case("notes of the trial", _COPY + "trial.user_attrs['lr'] = lr\nnotes = {}\nnotes['lr'] = lr\n" + _RUN),
     ),
     invalid=(
@@ -137,8 +146,13 @@ RULE = Rule(
         _case("a copy that is not used", _COPY + "return Trainer(config).fit().objective"),
         _case("one way only", _COPY.replace("'k_loc'", "'k_loc' if lr > 0.5 else 'loss'") + _RUN),
         _case("the loss is returned", _COPY + "return Trainer(cfg).fit().val_loss"),
-        _case("the loss by a helper", _COPY + "return number(Trainer(cfg).fit())", rest="def number(result):\n    return result.val_loss\n"),
-        _case("the loss where the score failed", _COPY + "r = Trainer(cfg).fit()\nreturn r.objective if math.isfinite(r.objective) else r.val_loss"),
+        _case(
+            "the loss by a helper", _COPY + "return number(Trainer(cfg).fit())", rest="def number(result):\n    return result.val_loss\n"
+        ),
+        _case(
+            "the loss where the score failed",
+            _COPY + "r = Trainer(cfg).fit()\nreturn r.objective if math.isfinite(r.objective) else r.val_loss",
+        ),
         _case("zero for a failed trial", _COPY + "try:\n    return Trainer(cfg).fit().objective\nexcept ValueError:\n    return 0.0"),
         _case("a sum", _COPY + "r = Trainer(cfg).fit()\nreturn r.objective + r.val_loss"),
         _case("an attribute of the trainer", _COPY + "trainer = Trainer(cfg)\ntrainer.fit()\nreturn trainer.last_loss"),
@@ -146,14 +160,16 @@ RULE = Rule(
         _case("a write", _COPY + "config.train.lr = lr\n" + _RUN),
         _case("a write past frozen", _COPY + "object.__setattr__(config.train, 'lr', lr)\n" + _RUN),
         _case("a write through an alias", _COPY + "section = config.train\nsection.lr = lr\n" + _RUN),
-        _case("a write by a helper", _COPY + "tweak(config, lr)\n" + _RUN, rest="def tweak(base, lr):\n    setattr(base.train, 'lr', lr)\n"),
+        _case(
+            "a write by a helper", _COPY + "tweak(config, lr)\n" + _RUN, rest="def tweak(base, lr):\n    setattr(base.train, 'lr', lr)\n"
+        ),
         _case("a write below a shallow copy", "cfg = copy.copy(config)\ncfg.train.val_primary = 'k_loc'\n" + _RUN),
         _case("a dictionary", _COPY + "config['train'].update(lr=lr)\n" + _RUN),
-        _case("a write that is taken back", _COPY + "old = config.train.lr\nconfig.train.lr = lr\ntry:\n    " + _RUN
-              + "\nfinally:\n    config.train.lr = old"),
+        _case(
+            "a write that is taken back",
+            _COPY + "old = config.train.lr\nconfig.train.lr = lr\ntry:\n    " + _RUN + "\nfinally:\n    config.train.lr = old",
+        ),
         Case("a missing objective", {"pkg/__init__.py": "", "pkg/hpo.py": "", "pkg/train.py": _TRAIN}),
     ),
-    limits=(
-        _case("a library that sets the primary", "cfg = library.prepare(config.replaced(train={'val_primary': 'k_loc'}))\n" + _RUN),
-    ),
-)  # fmt: skip
+    limits=(_case("a library that sets the primary", "cfg = library.prepare(config.replaced(train={'val_primary': 'k_loc'}))\n" + _RUN),),
+)

@@ -68,40 +68,66 @@ RULE = Rule(
         _case("a choice", _IF + "return score_of(v.metrics)"),
         _case("a conditional expression", "return v.loss if self.config.train.val_primary == 'loss' else score_of(v.metrics)"),
         _case("a table", "return {'loss': v.loss, 'k_loc': score_of(v.metrics)}[self.config.train.val_primary]"),
-        _case("a match", "match self.config.train.val_primary:\n    case 'loss':\n        return v.loss\n    case _:\n        return score_of(v.metrics)"),
+        _case(
+            "a match",
+            "match self.config.train.val_primary:\n    case 'loss':\n        return v.loss\n"
+            "    case _:\n        return score_of(v.metrics)",
+        ),
         _case("a named key", "key = self.config.train.val_primary\nif key != 'loss':\n    return score_of(v.metrics)\nreturn v.loss"),
         _case("an error", _IF + "if v.metrics is None:\n    raise ValueError('no metrics')\nreturn score_of(v.metrics)"),
-        _case("an error for what is not finite", _IF + "s = score_of(v.metrics)\nif not math.isfinite(s):\n    raise ValueError(s)\nreturn s"),
-        _case("another error", _IF + "try:\n    return score_of(v.metrics)\nexcept ZeroDivisionError as e:\n    raise ValueError('x') from e"),
+        _case(
+            "an error for what is not finite", _IF + "s = score_of(v.metrics)\nif not math.isfinite(s):\n    raise ValueError(s)\nreturn s"
+        ),
+        _case(
+            "another error", _IF + "try:\n    return score_of(v.metrics)\nexcept ZeroDivisionError as e:\n    raise ValueError('x') from e"
+        ),
         _case("the worst score", _IF + "return score_of(v.metrics) if v.metrics else math.inf"),
         _case("a loss that is only shown", "print(v.loss if v.metrics is None else 0.0)\n" + _IF + "return score_of(v.metrics)"),
     ),
     invalid=(
         _case("no metrics", _IF + "if v.metrics is None:\n    return v.loss\nreturn score_of(v.metrics)"),
-        _case("no metrics, in the same condition", "if self.config.train.val_primary == 'loss' or not v.metrics:\n    return v.loss\nreturn score_of(v.metrics)"),
-        _case("metrics present", "if self.config.train.val_primary != 'loss' and v.metrics:\n    return score_of(v.metrics)\nreturn v.loss"),
+        _case(
+            "no metrics, in the same condition",
+            "if self.config.train.val_primary == 'loss' or not v.metrics:\n    return v.loss\nreturn score_of(v.metrics)",
+        ),
+        _case(
+            "metrics present", "if self.config.train.val_primary != 'loss' and v.metrics:\n    return score_of(v.metrics)\nreturn v.loss"
+        ),
         _case("an exception", _IF + "try:\n    return score_of(v.metrics)\nexcept TypeError:\n    return v.loss"),
-        _case("an exception over a default", "s = v.loss\nif self.config.train.val_primary != 'loss':\n    try:\n        s = score_of(v.metrics)\n"
-              "    except TypeError:\n        print('no metrics')\nreturn s"),
-        _case("a suppressed exception", "s = v.loss\nif self.config.train.val_primary != 'loss':\n    with contextlib.suppress(TypeError):\n"
-              "        s = score_of(v.metrics)\nreturn s"),
+        _case(
+            "an exception over a default",
+            "s = v.loss\nif self.config.train.val_primary != 'loss':\n    try:\n        s = score_of(v.metrics)\n"
+            "    except TypeError:\n        print('no metrics')\nreturn s",
+        ),
+        _case(
+            "a suppressed exception",
+            "s = v.loss\nif self.config.train.val_primary != 'loss':\n    with contextlib.suppress(TypeError):\n"
+            "        s = score_of(v.metrics)\nreturn s",
+        ),
         _case("not a number", _IF + "s = score_of(v.metrics)\nif math.isnan(s):\n    s = v.loss\nreturn s"),
         _case("not finite", _IF + "s = score_of(v.metrics)\nreturn s if math.isfinite(s) else v.loss"),
         _case("or", _IF + "return self.score or v.loss"),
         _case("getattr", _IF + "return getattr(v, 'score', v.loss)"),
         _case("hasattr", _IF + "return v.score if hasattr(v, 'score') else v.loss"),
         _case("a default", "return {'k_loc': score_of(v.metrics)}.get(self.config.train.val_primary, v.loss)"),
-        _case("a key that is switched", "key = self.config.train.val_primary\nif v.metrics is None:\n    key = 'loss'\n"
-              "if key == 'loss':\n    return v.loss\nreturn score_of(v.metrics)"),
-        _case("a helper", _IF + "return safe(score_of(v.metrics), v.loss)",
-              "def safe(value, other):\n    return value if math.isfinite(value) else other\n"),
+        _case(
+            "a key that is switched",
+            "key = self.config.train.val_primary\nif v.metrics is None:\n    key = 'loss'\n"
+            "if key == 'loss':\n    return v.loss\nreturn score_of(v.metrics)",
+        ),
+        _case(
+            "a helper",
+            _IF + "return safe(score_of(v.metrics), v.loss)",
+            "def safe(value, other):\n    return value if math.isfinite(value) else other\n",
+        ),
         _case("a failed score of zero", _IF + "try:\n    return score_of(v.metrics)\nexcept TypeError:\n    return 0.0"),
         _case("a missing metric of zero", _IF + "m = v.metrics\nreturn (1 - m.get('k_acc', 0.0)) + m.get('azimuth_rmse_deg', 0.0) / 5"),
         _case("kept", _IF + "return score_of(v.metrics)", kept="objective if v.metrics else v.loss"),
-        _case("the first epochs", "if self.config.train.val_primary == 'loss' or self.epoch < 3:\n    return v.loss\nreturn score_of(v.metrics)"),
+        _case(
+            "the first epochs",
+            "if self.config.train.val_primary == 'loss' or self.epoch < 3:\n    return v.loss\nreturn score_of(v.metrics)",
+        ),
         Case("a missing trainer", {"pkg/__init__.py": "", "pkg/train.py": "class Trainer:\n    pass\n"}),
     ),
-    limits=(
-        _case("a loss by another name", _IF + "return score_of(v.metrics) if v.metrics else v.energy"),
-    ),
-)  # fmt: skip
+    limits=(_case("a loss by another name", _IF + "return score_of(v.metrics) if v.metrics else v.energy"),),
+)
