@@ -9,8 +9,9 @@ from functools import cached_property
 
 from audits.static import ir, usage
 from audits.static.engine import Unit
-from audits.static.flow import Flow, Place
+from audits.static.flow import Place
 from audits.static.interp import Interp
+from audits.static.origins import Origins
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
 from audits.static.rules.base import Context
 from audits.static.values import NOTHING, OUTSIDE, Cls, Inst, Mod, UnknownValue, Values
@@ -76,7 +77,7 @@ class Configs:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.analysis = context.analysis
-        self.flow = Flow(context.analysis)
+        self.flow = context.flow
         self.roots = frozenset(context.settings.config_roots)
         self.of_class: dict[ClassInfo, Schema] = {}
         self.of_module: dict[ModuleInfo, Schema] = {}
@@ -84,6 +85,7 @@ class Configs:
         self._parsers: dict[ModuleInfo, Schema] = {}
         self.root_classes: set[ClassInfo] = set()
         self.bindings = usage.Bindings(self.flow)
+        self.origins = Origins(self.flow)
         self._declared: dict[tuple[int, FunctionInfo | None], set[Schema] | None] = {}
         self._find_classes()
 
@@ -313,8 +315,16 @@ class Configs:
             return next((s for source in sources if (s := self.schemas(unit, source))), None)
         if isinstance(expr, ir.Call):
             made = {c.cls for c in unit.calls.get(expr, frozenset()) if isinstance(c, Cls)}
-            return {self.of_class[c] for c in made} if made and all(c in self.of_class for c in made) else None
+            if made:
+                return {self.of_class[c] for c in made} if all(c in self.of_class for c in made) else None
+            return self._by_origin(unit, expr, depth)
         return None
+
+    def _by_origin(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema] | None:
+        found = [p for p in self.origins.of(usage.place(unit, expr)) if p.expr is not expr]
+        each = [self.declared(self.flow.unit(p), p.expr, depth - 4) if depth > 4 else None for p in found]
+        known = [e for e in each if e]
+        return {s for e in known for s in e} if known and len(known) == len(found) else None
 
     def _declared_name(self, unit: Unit, expr: ir.Name, depth: int) -> set[Schema] | None:
         scope = lookup_scope(usage.scope_of(unit), expr.id)
@@ -413,6 +423,14 @@ class Configs:
         if fn is None or fn.cls is None or fn.cls not in self.of_class:
             return False
         return fn.node.name in BUILDING or is_validator(fn)
+
+
+def configs_of(context: Context) -> Configs:
+    """The configuration of the project, found once for all rules."""
+    if "configs" not in context.shared:
+        context.shared["configs"] = Configs(context)
+    found: Configs = context.shared["configs"]
+    return found
 
 
 def is_validator(fn: FunctionInfo) -> bool:

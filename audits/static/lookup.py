@@ -178,7 +178,8 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
     # What is known comes first, so that the order of a set decides nothing.
-    receivers = sorted(receivers, key=lambda r: isinstance(r, UnknownValue))
+    # A text among other values is mostly the key under which they are kept.
+    receivers = sorted(receivers, key=lambda r: 2 if isinstance(r, Const) else isinstance(r, UnknownValue))
     out: set[Value] = set()
     for receiver in receivers:
         if not (isinstance(receiver, UnknownValue) and len(receivers) > 1 and out):

@@ -13,6 +13,7 @@ from audits.static.project import FunctionInfo, lookup_scope
 from audits.static.values import Cls, Func, Inst
 
 _DEPTH = 24
+_BUDGET = 300
 _ENTRIES = frozenset({"get", "pop", "setdefault", "__getitem__"})
 
 
@@ -43,10 +44,15 @@ class Origins:
         self.bindings = usage.Bindings(flow)
         self.stop = stop
         self.units = units or {}
+        self._left = 0
 
     def of(self, place: Place) -> list[Place]:
         """Every expression that the value at `place` may come from; the place itself where nothing is behind it."""
-        return [o.place for o in self._follow(Origin(place, None), set(), _DEPTH)]
+        before, self._left = self._left, _BUDGET
+        try:
+            return [o.place for o in self._follow(Origin(place, None), set(), _DEPTH)]
+        finally:
+            self._left = before
 
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place."""
@@ -54,9 +60,13 @@ class Origins:
 
     def _follow(self, origin: Origin, seen: set[tuple[int, int]], depth: int) -> Iterator[Origin]:
         key = (id(origin.place.expr), id(origin.entered.call) if origin.entered else 0)
-        if key in seen or not depth:
+        if key in seen:
             return
         seen.add(key)
+        self._left -= 1
+        if depth <= 0 or self._left < 0:
+            yield origin  # too far to say more
+            return
         if self.stop is not None and self.stop(origin.place):
             yield origin
             return
@@ -67,9 +77,9 @@ class Origins:
             yield from self._follow(each, seen, depth - 1)
 
     def _step(self, origin: Origin, depth: int) -> list[Origin]:
-        place, expr = origin.place, origin.place.expr
+        expr = origin.place.expr
         if isinstance(expr, ir.Name):
-            return self._name(origin, expr)
+            return self._name(origin, expr, depth)
         if isinstance(expr, ir.IfExp):
             return [self._at(origin, e) for e in (expr.body, expr.orelse)]
         if isinstance(expr, ir.BoolOp):
@@ -82,14 +92,14 @@ class Origins:
             return self._field(origin, expr, depth)
         if isinstance(expr, ir.Call):
             return self._call(origin, expr, depth)
-        return [] if place else []
+        return []
 
     def _at(self, origin: Origin, expr: ir.Expr) -> Origin:
         return Origin(origin.place.at(expr), origin.entered)
 
     # -- names
 
-    def _name(self, origin: Origin, expr: ir.Name) -> list[Origin]:
+    def _name(self, origin: Origin, expr: ir.Name, depth: int) -> list[Origin]:
         place = origin.place
         scope = lookup_scope(place.fn.scope if place.fn is not None else place.module.scope, expr.id)
         owner = scope.function if scope is not None and scope.kind == "function" else None
@@ -106,7 +116,7 @@ class Origins:
             own += self._written_inside(owner, expr.id)
         for bound, element in own:
             found = Origin(bound, origin.entered if bound.fn is place.fn else None)
-            out += self.elements(found, _DEPTH // 2) if element else [found]
+            out += self.elements(found, depth - 2) if element else [found]
         return [o for o in out if o.place.expr is not expr]
 
     def _written_inside(self, owner: FunctionInfo, name: str) -> list[tuple[Place, bool]]:
@@ -148,7 +158,7 @@ class Origins:
             elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("zip", "enumerate") and isinstance(key, int):
                 parts = usage.positional(expr)
                 part = parts[0] if ir.last_name(expr.func) == "enumerate" else parts[key] if key < len(parts) else None
-                out += [o for o in self.elements(self._at(found, part), depth - 1)] if part is not None else []
+                out += self.elements(self._at(found, part), depth - 1) if part is not None else []
             elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict":
                 out += [self._at(found, a.value) for a in expr.args if a.keyword == key]
         if isinstance(base, ir.Name):
@@ -188,6 +198,8 @@ class Origins:
     def _field(self, origin: Origin, expr: ir.Attribute, depth: int) -> list[Origin]:
         place = origin.place
         out = [Origin(place.at(v), origin.entered) for v in self._set_here(place, expr)]
+        if out:
+            return out
         for made in self._follow(self._at(origin, expr.value), set(), depth - 1):
             call = made.place.expr
             if isinstance(call, ir.Call):
@@ -220,7 +232,7 @@ class Origins:
                     return [Origin(p, entered) for p in fields]
             given = argument(call, positional_fields(self.flow.analysis.mro_cache.get(callee.cls) or [callee.cls]), name)
             out += [Origin(made.place.at(given), made.entered)] if given is not None else []
-        for maker in self._follow(self._at(made, call.func), set(), 4) if isinstance(call.func, ir.Name) else ():
+        for maker in self._follow(self._at(made, call.func), set(), 2) if isinstance(call.func, ir.Name) else ():
             # A named tuple made by hand.
             source = maker.place.expr
             if isinstance(source, ir.Call) and ir.last_name(source.func) == "namedtuple" and len(source.args) > 1:
@@ -285,7 +297,7 @@ def _latest(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr, par
     last = _last_line(fn, bound, use)
     if last is None:
         return bound
-    return [(p, e) for p, e in bound if p.expr.line >= last and (p.expr.line <= use.line or _looped(fn, use))] or bound
+    return [(p, e) for p, e in bound if p.expr.line >= last and (_before(p.expr, use) or _looped(fn, use))] or bound
 
 
 def _last_line(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr) -> int | None:
@@ -294,6 +306,10 @@ def _last_line(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr) 
     }
     lines = [p.expr.line for p, e in bound if not e and id(p.expr) in whole and p.expr.line < use.line]
     return max(lines, default=None)
+
+
+def _before(first: ir.Expr, second: ir.Expr) -> bool:
+    return (first.line, first.column) < (second.line, second.column)
 
 
 def _replaced(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr) -> bool:

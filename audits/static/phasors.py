@@ -22,7 +22,8 @@ _DISTANCE = frozenset(
 )
 _SHORT = frozenset({"d", "r", "u", "x", "rho"})
 _ELEMENT = frozenset(
-    {"position", "positions", "element", "elements", "antenna", "antennas", "sensor", "sensors", "coord", "coords", "coordinates", "spacing",
+    {"position", "positions", "element", "elements", "antenna", "antennas", "sensor", "sensors", "coord", "coords",
+     "coordinates", "spacing",
      "pitch", "aperture", "xyz", "elem", "elems", "pos", "locations"}
 )  # fmt: skip
 _MOTION = frozenset({"doppler", "velocity", "cfo", "freqs", "inv", "rope", "theta", "embedding"})

@@ -10,6 +10,7 @@ from typing import Any
 from audits.static import ir
 from audits.static.engine import Analysis
 from audits.static.findings import Finding, Step
+from audits.static.flow import Flow
 from audits.static.project import FunctionInfo, ModuleInfo, Project
 from audits.static.reach import Reach, entry_functions, reach, symbol_at
 from audits.static.settings import Settings
@@ -47,6 +48,12 @@ class Context:
         self.settings = settings
         self.project = project
         self.analysis = analysis
+        self.shared: dict[str, Any] = {}
+
+    @cached_property
+    def flow(self) -> Flow:
+        """Data flow read backwards, indexed once for all rules."""
+        return Flow(self.analysis)
 
     @cached_property
     def reaches(self) -> list[Reach]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir, usage
-from audits.static.configs import Configs, Schema, stored
+from audits.static.configs import Configs, Schema, configs_of, stored
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.rules.base import Case, Context, Rule
@@ -28,7 +28,7 @@ that is computed at run time, are left alone.
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each read."""
-    configs = Configs(context)
+    configs = configs_of(context)
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
         seen: set[tuple[int, int]] = set()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from audits.static import ir, usage
-from audits.static.configs import BUILDING, Configs, Schema, is_validator, stored
+from audits.static.configs import BUILDING, Configs, Schema, configs_of, is_validator, stored
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.project import ClassInfo, FunctionInfo
@@ -30,7 +30,7 @@ _SELF_CALLED = re.compile(r"^__(?!init__|post_init__|setattr__|repr__|str__|hash
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each key, at its declaration."""
-    configs = Configs(context)
+    configs = configs_of(context)
     reads = _Reads(configs)
     schemas = [*configs.of_class.values(), *configs.of_module.values(), *configs.dictionaries]
     seen: set[int] = set()

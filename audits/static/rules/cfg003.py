@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir, usage
-from audits.static.configs import Configs, Schema, stored
+from audits.static.configs import Configs, Schema, configs_of, stored
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Place
@@ -39,7 +39,7 @@ _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "mo
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each write."""
-    configs = Configs(context)
+    configs = configs_of(context)
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
         seen: set[tuple[int, int]] = set()
