@@ -37,14 +37,31 @@ class Origin:
 
 
 class Origins:
-    """Answers for one project; `stop` says which expressions are answers although more is behind them."""
+    """Answers for one project.
 
-    def __init__(self, flow: Flow, stop: Callable[[Place], bool] | None = None, units: dict[FunctionInfo, Unit] | None = None) -> None:
+    `stop` says which expressions are answers although more is behind them, `callers` whether a parameter leads to its callers.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        stop: Callable[[Place], bool] | None = None,
+        units: dict[FunctionInfo, Unit] | None = None,
+        *,
+        callers: bool = True,
+    ) -> None:
         self.flow = flow
         self.bindings = usage.Bindings(flow)
         self.stop = stop
         self.units = units or {}
+        self.callers = callers
         self._left = 0
+        self._nested: dict[FunctionInfo, list[FunctionInfo]] = {}
+        for fn in flow.analysis.project.functions:
+            if fn.enclosing is not None and any(fn.scope.outer.values()):
+                self._nested.setdefault(fn.enclosing, []).append(fn)
+        self._assigned: dict[object, dict[str, list[ir.Expr]]] = {}
+        self._returned: dict[FunctionInfo, list[Place]] = {}
 
     def of(self, place: Place) -> list[Place]:
         """Every expression that the value at `place` may come from; the place itself where nothing is behind it."""
@@ -120,7 +137,7 @@ class Origins:
         return [o for o in out if o.place.expr is not expr]
 
     def _written_inside(self, owner: FunctionInfo, name: str) -> list[tuple[Place, bool]]:
-        inner = [f for f in self.flow.analysis.project.functions if f.enclosing is owner and f.scope.outer.get(name)]
+        inner = [f for f in self._nested.get(owner, ()) if f.scope.outer.get(name)]
         return [b for f in inner for b in self.bindings.of(Place(ir.Name(1, 1, 1, 1, name), f.module, f), name) if b[0].fn is f]
 
     def _parameter(self, origin: Origin, fn: FunctionInfo, name: str) -> list[Origin]:
@@ -128,7 +145,7 @@ class Origins:
         while entered is not None and entered.fn is not fn:
             entered = entered.outer
         if entered is None:
-            return [Origin(p, None) for p in self.flow.arguments(fn, name)]
+            return [Origin(p, None) for p in self.flow.arguments(fn, name)] if self.callers else []
         positional = [p.name for p in fn.positional][1 if entered.skip else 0 :]
         value = argument(entered.call, positional, name)
         if value is not None:
@@ -210,10 +227,23 @@ class Origins:
         return [Origin(p, None) for p in self.flow.sources(place)] if any(isinstance(r, Inst) for r in receivers) else []
 
     def _set_here(self, place: Place, expr: ir.Attribute) -> list[ir.Expr]:
+        owner = place.fn if place.fn is not None else place.module
+        if owner not in self._assigned:
+            index: dict[str, list[ir.Expr]] = {}
+            body = place.fn.node.body if place.fn is not None else place.module.tree.body
+            for node in ir.walk_own(body):
+                if isinstance(node, ir.Assign) and node.value is not None:
+                    for target in node.targets:
+                        if isinstance(target, ir.Attribute):
+                            index.setdefault(ir.dotted(target) or "", []).append(node.value)
+            self._assigned[owner] = index
         wanted = ir.dotted(expr)
-        body = place.fn.node.body if place.fn is not None else place.module.tree.body
-        assigned = [n for n in ir.walk_own(body) if isinstance(n, ir.Assign) and n.value is not None]
-        return [n.value for n in assigned if n.value is not None and wanted is not None and any(ir.dotted(t) == wanted for t in n.targets)]
+        return self._assigned[owner].get(wanted, []) if wanted else []
+
+    def _returns(self, fn: FunctionInfo) -> list[Place]:
+        if fn not in self._returned:
+            self._returned[fn] = self.flow.returns(fn)
+        return self._returned[fn]
 
     def _of_made(self, made: Origin, call: ir.Call, name: str) -> list[Origin]:
         out: list[Origin] = []
@@ -223,8 +253,8 @@ class Origins:
             for owner in self.flow.analysis.mro_cache.get(callee.cls) or [callee.cls]:
                 getter = owner.module.functions.get(f"{owner.qualname}.{name}")
                 if getter is not None and "property" in getter.flags:
-                    inner = [p for r in self.flow.returns(getter) for p in self._own_fields(r, made, call)]
-                    return inner or [Origin(r, None) for r in self.flow.returns(getter)]
+                    inner = [p for r in self._returns(getter) for p in self._own_fields(r, made, call)]
+                    return inner or [Origin(r, None) for r in self._returns(getter)]
                 init = owner.module.functions.get(f"{owner.qualname}.__init__")
                 if init is not None:
                     entered = Entered(init, call, made.place, True, made.entered)
@@ -264,7 +294,7 @@ class Origins:
             if isinstance(callee, Func) and not callee.weak:
                 call = self._completed(origin, expr, depth)
                 entered = Entered(callee.fn, call, place, callee.bound, origin.entered)
-                for returned in self.flow.returns(callee.fn):
+                for returned in self._returns(callee.fn):
                     out += self._of_self(origin, expr, returned, entered, depth)
         return out
 

@@ -77,7 +77,7 @@ class Phasors:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.bindings = usage.Bindings(flow)
-        self.origins = Origins(flow)
+        self.origins = Origins(flow, callers=False)
 
     def inside(self, place: Place, nodes: list[ir.Node]) -> Iterator[Phasor]:
         """The exponentials among the nodes of one unit."""
