@@ -89,6 +89,13 @@ class Configs:
         self._declared: dict[tuple[int, FunctionInfo | None], set[Schema] | None] = {}
         self._find_classes()
 
+    @cached_property
+    def empty(self) -> bool:
+        """Whether nothing in the project is, or is called like, configuration."""
+        named = any(key[0] in ("name", "attr") and key[2] in self.roots for key in self.analysis.cells)
+        params = any(p.name in self.roots for fn in self.context.project.functions for p in fn.node.params)
+        return not (self.of_class or self.of_module or named or params)
+
     # -- classes
 
     def _find_classes(self) -> None:

@@ -29,6 +29,8 @@ that is computed at run time, are left alone.
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each read."""
     configs = configs_of(context)
+    if configs.empty:
+        return
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
         seen: set[tuple[int, int]] = set()
@@ -147,6 +149,8 @@ class _Search:
 
     def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # operator.attrgetter("section.key")(config)
+        if not call.args or not self.configs.schemas(unit, call.args[0].value):
+            return
         for made in usage.behind(self.flow, usage.place(unit, call.func), 2):
             if (
                 isinstance(made.expr, ir.Call)

@@ -31,6 +31,8 @@ _SELF_CALLED = re.compile(r"^__(?!init__|post_init__|setattr__|repr__|str__|hash
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each key, at its declaration."""
     configs = configs_of(context)
+    if configs.empty:
+        return
     reads = _Reads(configs)
     schemas = [*configs.of_class.values(), *configs.of_module.values(), *configs.dictionaries]
     seen: set[int] = set()

@@ -40,6 +40,8 @@ _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "mo
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each write."""
     configs = configs_of(context)
+    if configs.empty:
+        return
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
         seen: set[tuple[int, int]] = set()
