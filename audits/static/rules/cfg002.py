@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 from audits.static import ir, usage
-from audits.static.configs import BUILDING, Configs, Schema, configs_of, is_validator, stored
+from audits.static.config_schema import BUILDING, Schema, is_validator, stored
+from audits.static.configs import Configs, configs_of
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.project import ClassInfo, FunctionInfo

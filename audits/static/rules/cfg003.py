@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir, usage
-from audits.static.configs import Configs, Schema, configs_of, stored
+from audits.static.config_schema import Schema, stored
+from audits.static.configs import Configs, configs_of
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Place

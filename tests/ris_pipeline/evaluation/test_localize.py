@@ -94,7 +94,9 @@ def test_only_network_and_hybrid_have_a_confidence(tiny_config, tiny_batch, mode
 
 
 def test_an_unknown_method_is_one_sentence_with_the_nearest(tiny_config, tiny_batch):
-    with pytest.raises(ConfigError, match=re.escape(f"unknown method 'musik', expected one of {', '.join(METHODS)}; did you mean 'music'?")):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"unknown method 'musik', expected one of {', '.join(METHODS)}; did you mean 'music'?")
+    ):
         localize(tiny_batch.measurements, tiny_config, "musik")
 
 
