@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from audits.static import ir, usage
+from audits.static.config_schema import (
+    BUILDING,
+    Schema,
+    constants_of,
+    destinations,
+    holds_container,
+    is_key,
+    is_validator,
+    says_nothing,
+    stored,
+)
 from audits.static.engine import Unit
-from audits.static.flow import Flow, Place
+from audits.static.flow import Place
 from audits.static.interp import Interp
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
 from audits.static.rules.base import Context
+from audits.static.value_origins import Origins
 from audits.static.values import NOTHING, OUTSIDE, Cls, Inst, Mod, UnknownValue, Values
 
 _NAMED = re.compile(r"(config|cfg|settings|hparams|hyperparameters)$", re.I)
@@ -20,54 +30,8 @@ _ROOT_NAMED = re.compile(r"config|cfg|settings|options|hparams|params|args", re.
 _DECLARING_BASES = re.compile(r"(BaseModel|BaseSettings|NamedTuple|TypedDict|Struct|RootModel)$")
 _DECLARING_DECORATORS = frozenset({"dataclass", "define", "frozen", "mutable", "attrs", "s", "attr"})
 _PLAIN_BASES = re.compile(r"^(builtins\.(object|dict)|abc\.ABC|typing(_extensions)?\..*|pydantic(_settings)?\..*|msgspec\..*)$")
-_API = re.compile(
-    r"^(__\w+__|model_\w+|_asdict|_replace|_fields|_field_defaults|_make|dict|json|copy|construct|parse_obj|parse_raw|parse_file|schema|"
-    r"schema_json|from_orm|update_forward_refs|validate|fields)$"
-)
-_MAPPING_API = frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem", "fromkeys"})
-_TUPLE_API = frozenset({"count", "index"})
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
-_CONTAINERS = frozenset(
-    {"list", "dict", "set", "List", "Dict", "Set", "MutableMapping", "MutableSequence", "defaultdict", "OrderedDict", "deque"}
-)
-BUILDING = frozenset(
-    {
-        "__init__",
-        "__new__",
-        "__post_init__",
-        "__attrs_post_init__",
-        "__attrs_pre_init__",
-        "model_post_init",
-        "__setstate__",
-        "__init_subclass__",
-    }
-)
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
-_VALIDATORS = frozenset({"model_validator", "field_validator", "validator", "root_validator", "field_serializer", "model_serializer"})
-
-
-@dataclass(eq=False)
-class Schema:
-    """One kind of configuration: its keys, the members beside them, and what each key holds."""
-
-    name: str
-    module: ModuleInfo
-    cls: ClassInfo | None = None
-    keys: dict[str, ir.Node] = field(default_factory=dict)
-    members: set[str] = field(default_factory=set)
-    nested: dict[str, set[Schema]] = field(default_factory=dict)
-    closed: bool = True
-    mapping: bool = False
-    container_keys: set[str] = field(default_factory=set)
-    is_tuple: bool = False
-
-    def has(self, name: str) -> bool:
-        """Whether reading `name` is reading something declared."""
-        if not self.closed or name in self.keys or name in self.members:
-            return True
-        if self.mapping:
-            return name in _MAPPING_API
-        return bool(_API.match(name)) or (self.is_tuple and name in _TUPLE_API)
 
 
 class Configs:
@@ -76,7 +40,7 @@ class Configs:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.analysis = context.analysis
-        self.flow = Flow(context.analysis)
+        self.flow = context.flow
         self.roots = frozenset(context.settings.config_roots)
         self.of_class: dict[ClassInfo, Schema] = {}
         self.of_module: dict[ModuleInfo, Schema] = {}
@@ -84,8 +48,16 @@ class Configs:
         self._parsers: dict[ModuleInfo, Schema] = {}
         self.root_classes: set[ClassInfo] = set()
         self.bindings = usage.Bindings(self.flow)
+        self.origins = Origins(self.flow)
         self._declared: dict[tuple[int, FunctionInfo | None], set[Schema] | None] = {}
         self._find_classes()
+
+    @cached_property
+    def empty(self) -> bool:
+        """Whether nothing in the project is, or is called like, configuration."""
+        named = any(key[0] in ("name", "attr") and key[2] in self.roots for key in self.analysis.cells)
+        params = any(p.name in self.roots for fn in self.context.project.functions for p in fn.node.params)
+        return not (self.of_class or self.of_module or named or params)
 
     # -- classes
 
@@ -100,7 +72,7 @@ class Configs:
             if key[0] in ("name", "attr") and key[2] in self.roots:
                 self.root_classes |= {v.cls for v in values if isinstance(v, Inst) and not annotated}
                 for value in values:
-                    if isinstance(value, Mod) and _constants_of(value.module):
+                    if isinstance(value, Mod) and constants_of(value.module):
                         self._module_schema(value.module)
         self.root_classes = {c for c in self.root_classes if self._may_declare(c, rooted=True)}
         found += self.root_classes
@@ -184,9 +156,9 @@ class Configs:
             for statement in owner.node.body:
                 if isinstance(statement, ir.Assign) and isinstance(statement.targets[0], ir.Name):
                     name = statement.targets[0].id
-                    if (statement.annotation is not None or not declaring) and _is_key(name, statement):
+                    if (statement.annotation is not None or not declaring) and is_key(name, statement):
                         schema.keys[name] = statement.targets[0]
-                        if _holds_container(statement):
+                        if holds_container(statement):
                             schema.container_keys.add(name)
             self._assigned_on_self(owner, schema, declare=not declaring)
         if any(n in schema.members for n in ("__getattr__", "__getattribute__")):
@@ -209,7 +181,7 @@ class Configs:
 
     def _module_schema(self, module: ModuleInfo) -> Schema:
         if module not in self.of_module:
-            schema = Schema(module.name, module, keys=_constants_of(module), members=set(module.scope.names))
+            schema = Schema(module.name, module, keys=constants_of(module), members=set(module.scope.names))
             schema.closed = not module.scope.stars and "__getattr__" not in module.scope.names
             schema.members |= {n.rsplit(".", 1)[-1] for n in self.context.project.modules if n.startswith(module.name + ".")}
             self.of_module[module] = schema
@@ -233,7 +205,7 @@ class Configs:
             schema = Schema("the parsed arguments", module)
             for node in ir.walk(module.tree):
                 if isinstance(node, ir.Call) and ir.last_name(node.func) in ("add_argument", "set_defaults"):
-                    for name in _destinations(node):
+                    for name in destinations(node):
                         schema.keys.setdefault(name, node)
             schema.closed = bool(schema.keys) and not any(
                 ir.last_name(n.func) == "add_subparsers" for n in ir.walk(module.tree) if isinstance(n, ir.Call)
@@ -265,7 +237,7 @@ class Configs:
             return found
         if isinstance(expr, ir.Name) and expr.id in self.roots:
             return self._root(unit, expr, values)
-        if isinstance(expr, ir.Attribute) and expr.attr in self.roots and all(_unknown(v) for v in values):
+        if isinstance(expr, ir.Attribute) and expr.attr in self.roots and all(says_nothing(v) for v in values):
             return {self.of_class[c] for c in self.root_classes}
         return set()
 
@@ -313,8 +285,16 @@ class Configs:
             return next((s for source in sources if (s := self.schemas(unit, source))), None)
         if isinstance(expr, ir.Call):
             made = {c.cls for c in unit.calls.get(expr, frozenset()) if isinstance(c, Cls)}
-            return {self.of_class[c] for c in made} if made and all(c in self.of_class for c in made) else None
+            if made:
+                return {self.of_class[c] for c in made} if all(c in self.of_class for c in made) else None
+            return self._by_origin(unit, expr, depth)
         return None
+
+    def _by_origin(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema] | None:
+        found = [p for p in self.origins.of(usage.place(unit, expr)) if p.expr is not expr]
+        each = [self.declared(self.flow.unit(p), p.expr, depth - 4) if depth > 4 else None for p in found]
+        known = [e for e in each if e]
+        return {s for e in known for s in e} if known and len(known) == len(found) else None
 
     def _declared_name(self, unit: Unit, expr: ir.Name, depth: int) -> set[Schema] | None:
         scope = lookup_scope(usage.scope_of(unit), expr.id)
@@ -343,7 +323,7 @@ class Configs:
                 out.add(self._parser_schema(place.module))
             else:
                 unknown = True
-        if not out and not unknown and all(_unknown(v) for v in values):
+        if not out and not unknown and all(says_nothing(v) for v in values):
             return {self.of_class[c] for c in self.root_classes} or {s for s in self.of_class.values() if s.cls is not None and s.nested}
         return out
 
@@ -415,70 +395,9 @@ class Configs:
         return fn.node.name in BUILDING or is_validator(fn)
 
 
-def is_validator(fn: FunctionInfo) -> bool:
-    """Whether a decorator makes the method run when an instance is validated."""
-    return any(ir.last_name(d.func if isinstance(d, ir.Call) else d) in _VALIDATORS or _attrs_validator(d) for d in fn.node.decorators)
-
-
-def _attrs_validator(decorator: ir.Expr) -> bool:
-    return isinstance(decorator, ir.Attribute) and decorator.attr in ("validator", "default")
-
-
-def stored(node: ir.Node) -> Iterator[ir.Expr]:
-    """The targets that a node writes, sequences taken apart."""
-    targets: list[ir.Expr] = []
-    if isinstance(node, ir.Assign):
-        targets = list(node.targets) if node.value is not None else []
-    elif isinstance(node, (ir.AugAssign, ir.For, ir.Delete, ir.CompFor)):
-        targets = [node.target]
-    elif isinstance(node, ir.WithItem):
-        targets = [node.target] if node.target is not None else []
-    while targets:
-        target = targets.pop()
-        if isinstance(target, ir.Sequence):
-            targets += target.items
-        elif isinstance(target, ir.Starred):
-            targets.append(target.value)
-        else:
-            yield target
-
-
-def _unknown(value: object) -> bool:
-    return isinstance(value, UnknownValue) or value == NOTHING
-
-
-def _is_key(name: str, statement: ir.Assign) -> bool:
-    if name.startswith("_") or name in ("model_config", "Config", "Meta"):
-        return False
-    annotation = statement.annotation
-    head = annotation.value if isinstance(annotation, ir.Subscript) else annotation
-    return head is None or ir.last_name(head) not in ("ClassVar", "KW_ONLY", "InitVar", "TypeAlias")
-
-
-def _holds_container(statement: ir.Assign) -> bool:
-    annotation, value = statement.annotation, statement.value
-    head = annotation.value if isinstance(annotation, ir.Subscript) else annotation
-    if head is not None and ir.last_name(head) in _CONTAINERS:
-        return True
-    return isinstance(value, ir.Dict) or (isinstance(value, ir.Sequence) and value.kind in ("list", "set"))
-
-
-def _constants_of(module: ModuleInfo) -> dict[str, ir.Node]:
-    out: dict[str, ir.Node] = {}
-    for statement in module.tree.body:
-        if isinstance(statement, ir.Assign) and statement.value is not None:
-            for target in statement.targets:
-                if isinstance(target, ir.Name) and target.id.isupper() and not target.id.startswith("_"):
-                    out[target.id] = target
-    return out
-
-
-def _destinations(call: ir.Call) -> list[str]:
-    if ir.last_name(call.func) == "set_defaults":
-        return [a.keyword for a in call.args if a.keyword]
-    given = usage.keyword(call, "dest")
-    if isinstance(given, ir.Constant):
-        return [str(given.value)]
-    flags = [str(a.value) for a in usage.positional(call) if isinstance(a, ir.Constant) and isinstance(a.value, str)]
-    long = [f for f in flags if f.startswith("--")] or flags
-    return [long[0].lstrip("-").replace("-", "_")] if long else []
+def configs_of(context: Context) -> Configs:
+    """The configuration of the project, found once for all rules."""
+    if "configs" not in context.shared:
+        context.shared["configs"] = Configs(context)
+    found: Configs = context.shared["configs"]
+    return found

@@ -22,7 +22,8 @@ _DISTANCE = frozenset(
 )
 _SHORT = frozenset({"d", "r", "u", "x", "rho"})
 _ELEMENT = frozenset(
-    {"position", "positions", "element", "elements", "antenna", "antennas", "sensor", "sensors", "coord", "coords", "coordinates", "spacing",
+    {"position", "positions", "element", "elements", "antenna", "antennas", "sensor", "sensors", "coord", "coords",
+     "coordinates", "spacing",
      "pitch", "aperture", "xyz", "elem", "elems", "pos", "locations"}
 )  # fmt: skip
 _MOTION = frozenset({"doppler", "velocity", "cfo", "freqs", "inv", "rope", "theta", "embedding"})
@@ -76,7 +77,7 @@ class Phasors:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.bindings = usage.Bindings(flow)
-        self.origins = Origins(flow)
+        self.origins = Origins(flow, callers=False)
 
     def inside(self, place: Place, nodes: list[ir.Node]) -> Iterator[Phasor]:
         """The exponentials among the nodes of one unit."""

@@ -28,7 +28,8 @@ _KEEPING = _SAME_UNIT | frozenset(
      "ravel", "unsqueeze", "squeeze", "expand", "expand_as", "repeat", "tile", "permute", "transpose", "contiguous", "clone", "detach",
      "copy", "round", "floor", "ceil", "masked_fill", "index_select", "gather", "take", "take_along_dim", "roll", "flip", "linspace",
      "arange", "broadcast_to", "unbind", "split", "chunk", "diff", "quantile", "percentile", "nan_to_num", "uniform", "float32", "float64",
-     "values", "next", "iter", "deepcopy", "requires_grad_", "type", "astype", "Parameter", "norm", "hypot", "meshgrid", "repeat_interleave",
+     "next", "values", "iter", "deepcopy",
+     "requires_grad_", "type", "astype", "Parameter", "norm", "hypot", "meshgrid", "repeat_interleave",
      "neg", "negative", "positive", "add", "sub", "subtract", "fmod", "remainder", "mod", "atleast_1d", "expand_dims", "swapaxes",
      "ascontiguousarray", "type_as", "set", "frozenset", "sub_", "add_", "nullcontext"}
 )  # fmt: skip

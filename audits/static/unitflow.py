@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audits.static import ir, unitcalls, units, usage
-from audits.static.engine import Analysis, Unit
+from audits.static.engine import Unit
 from audits.static.flow import Flow
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, lookup_scope
 from audits.static.units import DB, DEG, LINEAR, NOTHING, RAD, Value
@@ -32,12 +32,12 @@ class Frame:
 class UnitFlow:
     """All units of a project; `problems` fills while they run."""
 
-    def __init__(self, analysis: Analysis) -> None:
-        self.analysis = analysis
-        self.flow = Flow(analysis)
+    def __init__(self, flow: Flow) -> None:
+        self.analysis = flow.analysis
+        self.flow = flow
         self.problems: dict[tuple[int, str], tuple[Unit, ir.Node, str]] = {}
         self.fields: dict[tuple[ClassInfo, str], Value] = {}
-        self.module_env: dict[ModuleInfo, Env] = {m: {} for m in analysis.modules}
+        self.module_env: dict[ModuleInfo, Env] = {m: {} for m in self.analysis.modules}
         self.envs: dict[FunctionInfo, Env] = {}
         self._memo: dict[tuple[FunctionInfo, object], Value] = {}
         self._running: set[FunctionInfo] = set()

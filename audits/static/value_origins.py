@@ -13,6 +13,7 @@ from audits.static.project import FunctionInfo, lookup_scope
 from audits.static.values import Cls, Func, Inst
 
 _DEPTH = 24
+_BUDGET = 300
 _ENTRIES = frozenset({"get", "pop", "setdefault", "__getitem__"})
 
 
@@ -36,17 +37,39 @@ class Origin:
 
 
 class Origins:
-    """Answers for one project; `stop` says which expressions are answers although more is behind them."""
+    """Answers for one project.
 
-    def __init__(self, flow: Flow, stop: Callable[[Place], bool] | None = None, units: dict[FunctionInfo, Unit] | None = None) -> None:
+    `stop` says which expressions are answers although more is behind them, `callers` whether a parameter leads to its callers.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        stop: Callable[[Place], bool] | None = None,
+        units: dict[FunctionInfo, Unit] | None = None,
+        *,
+        callers: bool = True,
+    ) -> None:
         self.flow = flow
         self.bindings = usage.Bindings(flow)
         self.stop = stop
         self.units = units or {}
+        self.callers = callers
+        self._left = 0
+        self._nested: dict[FunctionInfo, list[FunctionInfo]] = {}
+        for fn in flow.analysis.project.functions:
+            if fn.enclosing is not None and any(fn.scope.outer.values()):
+                self._nested.setdefault(fn.enclosing, []).append(fn)
+        self._assigned: dict[object, dict[str, list[ir.Expr]]] = {}
+        self._returned: dict[FunctionInfo, list[Place]] = {}
 
     def of(self, place: Place) -> list[Place]:
         """Every expression that the value at `place` may come from; the place itself where nothing is behind it."""
-        return [o.place for o in self._follow(Origin(place, None), set(), _DEPTH)]
+        before, self._left = self._left, _BUDGET
+        try:
+            return [o.place for o in self._follow(Origin(place, None), set(), _DEPTH)]
+        finally:
+            self._left = before
 
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place."""
@@ -54,9 +77,13 @@ class Origins:
 
     def _follow(self, origin: Origin, seen: set[tuple[int, int]], depth: int) -> Iterator[Origin]:
         key = (id(origin.place.expr), id(origin.entered.call) if origin.entered else 0)
-        if key in seen or not depth:
+        if key in seen:
             return
         seen.add(key)
+        self._left -= 1
+        if depth <= 0 or self._left < 0:
+            yield origin  # too far to say more
+            return
         if self.stop is not None and self.stop(origin.place):
             yield origin
             return
@@ -67,9 +94,9 @@ class Origins:
             yield from self._follow(each, seen, depth - 1)
 
     def _step(self, origin: Origin, depth: int) -> list[Origin]:
-        place, expr = origin.place, origin.place.expr
+        expr = origin.place.expr
         if isinstance(expr, ir.Name):
-            return self._name(origin, expr)
+            return self._name(origin, expr, depth)
         if isinstance(expr, ir.IfExp):
             return [self._at(origin, e) for e in (expr.body, expr.orelse)]
         if isinstance(expr, ir.BoolOp):
@@ -82,14 +109,14 @@ class Origins:
             return self._field(origin, expr, depth)
         if isinstance(expr, ir.Call):
             return self._call(origin, expr, depth)
-        return [] if place else []
+        return []
 
     def _at(self, origin: Origin, expr: ir.Expr) -> Origin:
         return Origin(origin.place.at(expr), origin.entered)
 
     # -- names
 
-    def _name(self, origin: Origin, expr: ir.Name) -> list[Origin]:
+    def _name(self, origin: Origin, expr: ir.Name, depth: int) -> list[Origin]:
         place = origin.place
         scope = lookup_scope(place.fn.scope if place.fn is not None else place.module.scope, expr.id)
         owner = scope.function if scope is not None and scope.kind == "function" else None
@@ -106,11 +133,11 @@ class Origins:
             own += self._written_inside(owner, expr.id)
         for bound, element in own:
             found = Origin(bound, origin.entered if bound.fn is place.fn else None)
-            out += self.elements(found, _DEPTH // 2) if element else [found]
+            out += self.elements(found, depth - 2) if element else [found]
         return [o for o in out if o.place.expr is not expr]
 
     def _written_inside(self, owner: FunctionInfo, name: str) -> list[tuple[Place, bool]]:
-        inner = [f for f in self.flow.analysis.project.functions if f.enclosing is owner and f.scope.outer.get(name)]
+        inner = [f for f in self._nested.get(owner, ()) if f.scope.outer.get(name)]
         return [b for f in inner for b in self.bindings.of(Place(ir.Name(1, 1, 1, 1, name), f.module, f), name) if b[0].fn is f]
 
     def _parameter(self, origin: Origin, fn: FunctionInfo, name: str) -> list[Origin]:
@@ -118,7 +145,7 @@ class Origins:
         while entered is not None and entered.fn is not fn:
             entered = entered.outer
         if entered is None:
-            return [Origin(p, None) for p in self.flow.arguments(fn, name)]
+            return [Origin(p, None) for p in self.flow.arguments(fn, name)] if self.callers else []
         positional = [p.name for p in fn.positional][1 if entered.skip else 0 :]
         value = argument(entered.call, positional, name)
         if value is not None:
@@ -148,7 +175,7 @@ class Origins:
             elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("zip", "enumerate") and isinstance(key, int):
                 parts = usage.positional(expr)
                 part = parts[0] if ir.last_name(expr.func) == "enumerate" else parts[key] if key < len(parts) else None
-                out += [o for o in self.elements(self._at(found, part), depth - 1)] if part is not None else []
+                out += self.elements(self._at(found, part), depth - 1) if part is not None else []
             elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict":
                 out += [self._at(found, a.value) for a in expr.args if a.keyword == key]
         if isinstance(base, ir.Name):
@@ -188,6 +215,8 @@ class Origins:
     def _field(self, origin: Origin, expr: ir.Attribute, depth: int) -> list[Origin]:
         place = origin.place
         out = [Origin(place.at(v), origin.entered) for v in self._set_here(place, expr)]
+        if out:
+            return out
         for made in self._follow(self._at(origin, expr.value), set(), depth - 1):
             call = made.place.expr
             if isinstance(call, ir.Call):
@@ -198,10 +227,23 @@ class Origins:
         return [Origin(p, None) for p in self.flow.sources(place)] if any(isinstance(r, Inst) for r in receivers) else []
 
     def _set_here(self, place: Place, expr: ir.Attribute) -> list[ir.Expr]:
+        owner = place.fn if place.fn is not None else place.module
+        if owner not in self._assigned:
+            index: dict[str, list[ir.Expr]] = {}
+            body = place.fn.node.body if place.fn is not None else place.module.tree.body
+            for node in ir.walk_own(body):
+                if isinstance(node, ir.Assign) and node.value is not None:
+                    for target in node.targets:
+                        if isinstance(target, ir.Attribute):
+                            index.setdefault(ir.dotted(target) or "", []).append(node.value)
+            self._assigned[owner] = index
         wanted = ir.dotted(expr)
-        body = place.fn.node.body if place.fn is not None else place.module.tree.body
-        assigned = [n for n in ir.walk_own(body) if isinstance(n, ir.Assign) and n.value is not None]
-        return [n.value for n in assigned if n.value is not None and wanted is not None and any(ir.dotted(t) == wanted for t in n.targets)]
+        return self._assigned[owner].get(wanted, []) if wanted else []
+
+    def _returns(self, fn: FunctionInfo) -> list[Place]:
+        if fn not in self._returned:
+            self._returned[fn] = self.flow.returns(fn)
+        return self._returned[fn]
 
     def _of_made(self, made: Origin, call: ir.Call, name: str) -> list[Origin]:
         out: list[Origin] = []
@@ -211,8 +253,8 @@ class Origins:
             for owner in self.flow.analysis.mro_cache.get(callee.cls) or [callee.cls]:
                 getter = owner.module.functions.get(f"{owner.qualname}.{name}")
                 if getter is not None and "property" in getter.flags:
-                    inner = [p for r in self.flow.returns(getter) for p in self._own_fields(r, made, call)]
-                    return inner or [Origin(r, None) for r in self.flow.returns(getter)]
+                    inner = [p for r in self._returns(getter) for p in self._own_fields(r, made, call)]
+                    return inner or [Origin(r, None) for r in self._returns(getter)]
                 init = owner.module.functions.get(f"{owner.qualname}.__init__")
                 if init is not None:
                     entered = Entered(init, call, made.place, True, made.entered)
@@ -220,7 +262,7 @@ class Origins:
                     return [Origin(p, entered) for p in fields]
             given = argument(call, positional_fields(self.flow.analysis.mro_cache.get(callee.cls) or [callee.cls]), name)
             out += [Origin(made.place.at(given), made.entered)] if given is not None else []
-        for maker in self._follow(self._at(made, call.func), set(), 4) if isinstance(call.func, ir.Name) else ():
+        for maker in self._follow(self._at(made, call.func), set(), 2) if isinstance(call.func, ir.Name) else ():
             # A named tuple made by hand.
             source = maker.place.expr
             if isinstance(source, ir.Call) and ir.last_name(source.func) == "namedtuple" and len(source.args) > 1:
@@ -252,7 +294,7 @@ class Origins:
             if isinstance(callee, Func) and not callee.weak:
                 call = self._completed(origin, expr, depth)
                 entered = Entered(callee.fn, call, place, callee.bound, origin.entered)
-                for returned in self.flow.returns(callee.fn):
+                for returned in self._returns(callee.fn):
                     out += self._of_self(origin, expr, returned, entered, depth)
         return out
 
@@ -285,7 +327,7 @@ def _latest(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr, par
     last = _last_line(fn, bound, use)
     if last is None:
         return bound
-    return [(p, e) for p, e in bound if p.expr.line >= last and (p.expr.line <= use.line or _looped(fn, use))] or bound
+    return [(p, e) for p, e in bound if p.expr.line >= last and (_before(p.expr, use) or _looped(fn, use))] or bound
 
 
 def _last_line(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr) -> int | None:
@@ -294,6 +336,10 @@ def _last_line(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr) 
     }
     lines = [p.expr.line for p, e in bound if not e and id(p.expr) in whole and p.expr.line < use.line]
     return max(lines, default=None)
+
+
+def _before(first: ir.Expr, second: ir.Expr) -> bool:
+    return (first.line, first.column) < (second.line, second.column)
 
 
 def _replaced(fn: FunctionInfo, bound: list[tuple[Place, bool]], use: ir.Expr) -> bool:

@@ -49,6 +49,12 @@ class Context:
         self.settings = settings
         self.project = project
         self.analysis = analysis
+        self.shared: dict[str, Any] = {}
+
+    @cached_property
+    def flow(self) -> Flow:
+        """Data flow read backwards, indexed once for all rules."""
+        return Flow(self.analysis)
 
     @cached_property
     def reaches(self) -> list[Reach]:
@@ -56,11 +62,6 @@ class Context:
         roots = {e: entry_functions(self.analysis, e) for e in self.settings.entry_points}
         self.analysis.heat(fn for found in roots.values() for fn in found)
         return [reach(self.analysis, e, found) for e, found in roots.items()]
-
-    @cached_property
-    def flow(self) -> Flow:
-        """Definitions, call sites and fields."""
-        return Flow(self.analysis)
 
     @cached_property
     def origins(self) -> Origins:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir, usage
-from audits.static.configs import Configs, Schema, stored
+from audits.static.config_schema import Schema, stored
+from audits.static.configs import Configs, configs_of
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.rules.base import Case, Context, Rule
@@ -28,7 +29,9 @@ that is computed at run time, are left alone.
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each read."""
-    configs = Configs(context)
+    configs = configs_of(context)
+    if configs.empty:
+        return
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
         seen: set[tuple[int, int]] = set()
@@ -147,6 +150,8 @@ class _Search:
 
     def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # operator.attrgetter("section.key")(config)
+        if not call.args or not self.configs.schemas(unit, call.args[0].value):
+            return
         for made in usage.behind(self.flow, usage.place(unit, call.func), 2):
             if (
                 isinstance(made.expr, ir.Call)

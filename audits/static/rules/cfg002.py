@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 from audits.static import ir, usage
-from audits.static.configs import BUILDING, Configs, Schema, is_validator, stored
+from audits.static.config_schema import BUILDING, Schema, is_validator, stored
+from audits.static.configs import Configs, configs_of
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.project import ClassInfo, FunctionInfo
@@ -30,7 +31,9 @@ _SELF_CALLED = re.compile(r"^__(?!init__|post_init__|setattr__|repr__|str__|hash
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each key, at its declaration."""
-    configs = Configs(context)
+    configs = configs_of(context)
+    if configs.empty:
+        return
     reads = _Reads(configs)
     schemas = [*configs.of_class.values(), *configs.of_module.values(), *configs.dictionaries]
     seen: set[int] = set()

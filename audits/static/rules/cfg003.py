@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir, usage
-from audits.static.configs import Configs, Schema, stored
+from audits.static.config_schema import Schema, stored
+from audits.static.configs import Configs, configs_of
 from audits.static.engine import Unit
 from audits.static.findings import Finding
 from audits.static.flow import Place
@@ -33,13 +34,15 @@ _SETTERS = {
     "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
     "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__",
 }  # fmt: skip
-_DEEP = frozenset({"deepcopy", "__new__", "model_validate", "loads", "parse_obj", "model_validate_json"})
+_DEEP = frozenset({"deepcopy", "__new__", "loads"})
 _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
 
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each write."""
-    configs = Configs(context)
+    configs = configs_of(context)
+    if configs.empty:
+        return
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
         seen: set[tuple[int, int]] = set()
@@ -179,8 +182,19 @@ class _Search:
             if isinstance(root, ir.Attribute) and not self.configs.schemas(unit, root.value):
                 break
             root, deep = root.value, True
+        if isinstance(root, ir.Attribute):
+            held = self.flow.sources(usage.place(unit, root))
+            return bool(held) and all(self._made(p, unit, deep=deep) for p in held)
+        if unit.fn is not None and isinstance(root, ir.Name) and any(p.name == root.id for p in unit.fn.node.params):
+            own = [p for p, _ in self.configs.bindings.of(usage.place(unit, root), root.id) if p.fn is unit.fn]
+            return bool(own) and all(self._made(p, unit, deep=deep) for p in own)
         found = self.copies.of(usage.place(unit, root))
-        return bool(found) and all(self._made(p, unit, deep=deep) for p in found)
+        return bool(found) and all(self._made(p, unit, deep=deep) and self._nearby(p, unit) for p in found)
+
+    def _nearby(self, place: Place, unit: Unit) -> bool:
+        # Made here, or by a helper that was called here; what came from a caller is shared with it.
+        near = {unit.fn} | {r.fn for r in unit.refs}
+        return place.fn in near or any(place.fn is r.fn for f in near if f is not None for r in self.configs.analysis.cold[f].refs)
 
     def _made(self, place: Place, unit: Unit, *, deep: bool) -> bool:
         expr = place.expr

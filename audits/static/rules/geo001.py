@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
-from audits.static.flow import Flow, argument
+from audits.static.flow import argument
 from audits.static.phasors import Evidence, Phasor, Phasors
 from audits.static.project import FunctionInfo
 from audits.static.reach import entry_functions
@@ -61,7 +61,7 @@ def _uses(context: Context, variant: FunctionInfo) -> Iterable[Finding]:
 class _Search:
     def __init__(self, context: Context, roots: list[FunctionInfo]) -> None:
         self.analysis = context.analysis
-        self.flow = Flow(context.analysis)
+        self.flow = context.flow
         self.phasors = Phasors(self.flow)
         self.roots = roots
         self.own = set(self.flow.cold_path(roots))

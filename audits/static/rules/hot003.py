@@ -42,7 +42,7 @@ _LOGS = frozenset(
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each place that leaves the graph, with the shortest path to it."""
     seen: set[tuple[str, int, int]] = set()
-    flow = Flow(context.analysis)
+    flow = context.flow
     search = _Search(context, flow)
     for reached in context.reaches:
         for fn in reached.functions:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir, usage
 from audits.static.engine import Unit
 from audits.static.findings import Finding
-from audits.static.flow import Flow, Place
+from audits.static.flow import Place
 from audits.static.project import FunctionInfo
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.value_origins import Origins
@@ -81,7 +82,7 @@ def check(context: Context) -> Iterable[Finding]:
 class _Search:
     def __init__(self, context: Context) -> None:
         self.analysis = context.analysis
-        self.flow = Flow(context.analysis)
+        self.flow = context.flow
         self.origins = Origins(self.flow, stop=_is_decided)
 
     def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
@@ -91,7 +92,7 @@ class _Search:
             called.add(id(call.func))
             if "functools.partial" in usage.called_names(unit, call) and call.args:
                 called.add(id(call.args[0].value))
-            for name in sorted(usage.called_names(unit, call)):
+            for name in sorted(usage.called_names(unit, call) | self._behind(unit, call.func)):
                 message = self._call(unit, call, name)
                 if message is not None:
                     yield call, message
@@ -102,6 +103,13 @@ class _Search:
                 for name in usage.outside_names(self.analysis, unit, node):
                     if _GLOBAL.match(name) and isinstance(node, ir.Attribute):
                         yield node, f"{name} is the global random state"
+
+    def _behind(self, unit: Unit, func: ir.Expr) -> set[str]:
+        # A sampler that was kept in a container, a context or a field.
+        if not isinstance(func, (ir.Name, ir.Subscript)) or (isinstance(func, ir.Name) and func.id in dir(builtins)):
+            return set()
+        found = [p for p in self.origins.of(usage.place(unit, func)) if p.expr is not func and isinstance(p.expr, (ir.Name, ir.Attribute))]
+        return {n for p in found for n in usage.outside_names(self.analysis, self.flow.unit(p), p.expr)}
 
     # -- calls
 

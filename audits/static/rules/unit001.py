@@ -25,7 +25,7 @@ What has no unit by name and by arithmetic is unknown, and the unknown is never 
 
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each mixture."""
-    flow = UnitFlow(context.analysis)
+    flow = UnitFlow(context.flow)
     flow.run()
     seen: set[tuple[str, int, int]] = set()
     for unit, node, message in flow.problems.values():
