@@ -21,7 +21,7 @@ from ris_pipeline.config import Config, keys, load_config, merge
 from ris_pipeline.errors import ConfigError, IncompleteError, nearest_name
 from ris_pipeline.evaluation.evaluate import evaluate as run_evaluation
 from ris_pipeline.evaluation.inputs import localization_json, read_input
-from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, with_noise_variance
+from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, warn_of_coherent_sources, with_noise_variance
 from ris_pipeline.evaluation.localize import localize as run_localize
 from ris_pipeline.evaluation.tune import tune as run_tune
 from ris_pipeline.evaluation.tune import write_tuned
@@ -129,8 +129,10 @@ def evaluate(options: argparse.Namespace) -> int:
     manifest = read_manifest(options.data)
     checkpoint = _checkpoint(options.weights, methods)
     config = data_configuration(options, manifest, base=None if checkpoint is None else checkpoint.config)
+    warn_of_coherent_sources(config, methods)
     document = evaluate_split(options.data, manifest, config, methods, checkpoint)
     console.print(reporting.methods_table(document))
+    console.print(reporting.counting_table(document))
     if options.json is not None:
         write_json(options.json, document)
     return 0
@@ -145,6 +147,7 @@ def localize(options: argparse.Namespace) -> int:
     config = configuration(options, base=None if checkpoint is None else checkpoint.config.model_dump(mode="json"))
     model = None if checkpoint is None else checkpoint.network_for(config, str(options.input))
     given = read_input(options.input, config)
+    warn_of_coherent_sources(config, [method])
     parts = []
     for index in torch.arange(len(given.measurements)).split(config.evaluate.batch_size):
         measurements = with_noise_variance(given.measurements[index], config)
