@@ -329,6 +329,8 @@ def _exponential(f: UnitFlow, frame: Frame, node: ir.Call, value: Value) -> Valu
 
 
 def _kept(f: UnitFlow, frame: Frame, node: ir.Call, name: str, values: list[Value]) -> Value:
+    if name in ("expand_as", "type_as", "to", "masked_fill", "gather", "take_along_dim", "index_select", "broadcast_to"):
+        values = values[:1]
     if name == "where" and len(values) == 3:
         values = values[1:]
     if name in _SAME_UNIT or name in ("add", "sub", "subtract"):

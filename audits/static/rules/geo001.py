@@ -24,7 +24,8 @@ or a direction cosine times pi, a wavelength, positions or an index in it, follo
 the arguments of a helper that makes the exponential. Only `geometry.steering`, and what it calls, may hold one.
 
 A variant for studies is allowed beside the definition, in its module, under its name with a qualifier (`fresnel_`,
-`far_field_`, `planar_`, `plane_wave_`, `paraxial_`, `parabolic_`), as long as no code of the packages uses it.
+`far_field_`, `planar_`, `plane_wave_`, `paraxial_`, `parabolic_`), as long as no code uses it under a name that hides
+which one it is.
 DFT matrices and codebooks, random phases, rotary embeddings and carrier offsets have neither wavelength nor direction
 nor distance in their phase, and are no steering vectors. A phase that comes from outside as one unnamed number is
 not recognised.
@@ -53,9 +54,18 @@ def check(context: Context) -> Iterable[Finding]:
 def _uses(context: Context, variant: FunctionInfo) -> Iterable[Finding]:
     for unit in usage.cold_units(context.analysis):
         for ref in unit.refs:
-            if ref.fn is variant and unit.fn is not variant:
-                message = f"{variant.node.name} is a variant for studies, and it is used here in place of the definition"
+            if ref.fn is variant and unit.fn is not variant and ir.last_name(_referred(ref.node)) != variant.node.name:
+                message = f"{variant.node.name} is a variant for studies, and it is used here under a name that does not say so"
                 yield context.finding("GEO001", unit.module, ref.node, message, fn=unit.fn)
+
+
+def _makes(fn: FunctionInfo | None) -> bool:
+    # A method has its object's state in its phase; it is judged where it stands.
+    return fn is not None and (fn.cls is None or "staticmethod" in fn.flags)
+
+
+def _referred(node: ir.Node) -> ir.Expr:
+    return node if isinstance(node, ir.Expr) else ir.Name(1, 1, 1, 1, "")
 
 
 class _Search:
@@ -87,11 +97,18 @@ class _Search:
         makers: dict[FunctionInfo, Evidence] = {}
         for unit, found in self.found.items():
             for phasor, evidence in found:
-                if unit.fn is not None and evidence.params and not evidence.geometric(pair=phasor.pair) and not phasor.pair:
+                if _makes(unit.fn) and unit.fn and evidence.params and not evidence.geometric(pair=phasor.pair) and not phasor.pair:
                     makers[unit.fn] = evidence
         for unit, found in self.found.items():
             for phasor, evidence in found:
-                if unit.fn is not None and phasor.pair and evidence.params and not evidence.geometric(pair=True) and self._joins(unit):
+                if (
+                    _makes(unit.fn)
+                    and unit.fn
+                    and phasor.pair
+                    and evidence.params
+                    and not evidence.geometric(pair=True)
+                    and self._joins(unit)
+                ):
                     makers.setdefault(unit.fn, evidence)
         for _ in range(2):
             for unit, nodes in self.nodes.items():
@@ -194,7 +211,7 @@ _INVALID = (
           "    return a - torch.exp(-2j * math.pi / array.wavelength_m * torch.hypot(az, el))"),
     _case("in the definition's module", "return 1", arrays=_ARRAYS + (
         "def other(array, az, r):\n    return torch.exp(2j * math.pi / array.wavelength_m * torch.linalg.norm(az - positions(array)))\n")),
-    _case("a variant in use", "return fresnel_steering_vector(array, az, el, r)", head="from pkg.arrays import fresnel_steering_vector\n"),
+    _case("a variant under another name", "return make(array, az, el, r)", head="from pkg.arrays import fresnel_steering_vector as make\n"),
     Case("a missing definition", {"pkg/__init__.py": "", "pkg/arrays.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
 )  # fmt: skip
 _VALID = (
