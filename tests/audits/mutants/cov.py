@@ -129,7 +129,7 @@ def _unbuilt(name: str, bad: str, good: str) -> Sink:
 UNBUILT = (
     _unbuilt("from the factor", "return FactoredCovariance.from_factor(given.factor)", "return given.detach()"),
     _unbuilt("scaled", "return FactoredCovariance(given.factor * 2.0, given.diagonal * 4.0)", "made = given.detach()\nreturn made"),
-    _unbuilt("replaced", "return replace(given, factor=given.factor * 2.0)", "return replace(given) if given is None else given"),
+    _unbuilt("replaced", "return replace(given, factor=given.factor * 2.0)", "return given if given is not None else given"),
     _unbuilt("without a diagonal", "return FactoredCovariance(given.factor, torch.zeros_like(given.diagonal))", "return given.detach()"),
     _unbuilt("with a diagonal", "return FactoredCovariance(given.factor, given.diagonal + 1e-3)", "return (given, given.diagonal + 1e-3)[0]"),
     _unbuilt("in one branch", "if given.rank > 0:\n    return FactoredCovariance.from_factor(given.factor)\nreturn given", "if given.rank > 0:\n    return given.detach()\nreturn given"),
