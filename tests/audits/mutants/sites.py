@@ -89,7 +89,7 @@ COVARIANCES = (
           "factor @ factor.mH", "step"),
     after("validation", LOOP, "            estimate, _ = network_sources(self.model, prediction, self.config)",
           "prediction.effective.dense()", "fit", 12),
-    after("estimator", MUSIC, "    subspace = signal_subspace(covariance, k, k_max)", "covariance.dense()", "music", 4),
+    after("estimator", MUSIC, "    subspace = signal_subspace(covariance, k, config.scene.k_max)", "covariance.dense()", "music", 4),
     after("sample covariance", LOCALIZE, "    assert factor is not None\n    options = config.covariance", "factor @ factor.conj().transpose(-2, -1)",
           "music", 4),
 )  # fmt: skip
