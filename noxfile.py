@@ -41,6 +41,20 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant violations in copies of the package and report recall and false alarms of each static rule. Flags are passed on."""
+    install(session)
+    session.run("python", "-m", "tests.audits.mutants", *session.posargs)
+
+
+@nox.session
+def static(session: nox.Session) -> None:
+    """Run the static audit alone; it needs neither torch nor this project installed. Arguments are passed on."""
+    session.install("-c", CONSTRAINTS, "libcst", "rich")
+    session.run("python", "-m", "audits", "static", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting-independent defects and the import layers."""
     session.install("-c", CONSTRAINTS, "ruff", "import-linter")

@@ -6,8 +6,6 @@ E|H_mn|^2 = 1 whatever kappa is.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -33,10 +31,13 @@ def line_of_sight(
     ris_elevation_rad: Float[Tensor, " B"],
     distance_m: float,
 ) -> Complex[Tensor, "B M N"]:
-    """a_BS a_RIS^H with unit-modulus entries; the surface is seen as a spherical wave from ``distance_m``."""
-    antennas = torch.arange(array.bs_antennas, device=bs_azimuth_rad.device, dtype=torch.float64)
-    phase_rad = math.pi * antennas * torch.sin(bs_azimuth_rad)[:, None]
-    a_bs = torch.polar(torch.ones_like(phase_rad), phase_rad)
+    """a_BS a_RIS^H with unit-modulus entries; the surface is seen as a spherical wave from ``distance_m``.
+
+    a_BS is the far field of a half-wavelength line of M antennas, its phase counted from the first one.
+    """
+    line = ArrayConfig(n_h=array.bs_antennas, n_v=1, spacing_m=array.wavelength_m / 2.0, wavelength_m=array.wavelength_m)
+    a_line = steering_vector(line, bs_azimuth_rad, torch.zeros_like(bs_azimuth_rad), torch.full_like(bs_azimuth_rad, torch.inf))
+    a_bs = a_line * a_line[:, :1].conj()
     a_ris = steering_vector(array, ris_azimuth_rad, ris_elevation_rad, torch.full_like(ris_azimuth_rad, distance_m))
     return a_bs[:, :, None] * a_ris.conj()[:, None, :]
 

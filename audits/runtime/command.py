@@ -30,9 +30,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return result
 
 
-def run(
-    options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str, audit: Callable[[argparse.Namespace], Report]
-) -> int:
+def run(options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str, audit: Callable[[argparse.Namespace], Report]) -> int:
     """Parse, audit, write the report, and return the exit code; ``prefix`` names the checks that belong to the command."""
     try:
         return _run(options.parse_args(argv), prefix, audit)

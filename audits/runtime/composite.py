@@ -28,9 +28,7 @@ def scenes_of(truth: Sources, estimate: Sources) -> list[Scene]:
 
 
 def _positions(sources: Sources) -> list[Real]:
-    columns = [
-        getattr(sources, name).detach().cpu().numpy().astype(np.float64) for name in ("azimuth_rad", "elevation_rad", "range_m")
-    ]
+    columns = [getattr(sources, name).detach().cpu().numpy().astype(np.float64) for name in ("azimuth_rad", "elevation_rad", "range_m")]
     position = np.stack((np.degrees(columns[0]), np.degrees(columns[1]), columns[2]), axis=-1)
     return [rows[:count] for rows, count in zip(position, sources.k.tolist(), strict=True)]
 

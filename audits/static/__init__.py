@@ -1,1 +1,5 @@
-"""The static auditor: a whole-program analysis of any Python package that never imports the code it reads."""
+"""Static audits: they read source code and never run it."""
+
+from audits.static.verdict import TABLES, Verdict, preflight
+
+__all__ = ["TABLES", "Verdict", "preflight"]

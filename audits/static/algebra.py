@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Iterator
 
 from audits.static import ir
+from audits.static.expressions import (
+    along_one_axis,
+    is_scalar,
+    key,
+    operand,
+    operands_of,
+    receiver_or_argument,
+    repeats_index,
+    repeats_letter,
+    swapped_by_einsum,
+    unwrapped,
+)
 from audits.static.flow import Flow, Place
+from audits.static.origins import Origins
 from audits.static.values import Func
 
 _TRANSPARENT = frozenset(
@@ -62,13 +75,18 @@ _DEPTH = 8
 class Algebra:
     """Questions about what an expression computes; names are followed to their definitions, helpers to their returns."""
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    def __init__(self, origins: Origins) -> None:
+        self.origins = origins
+        self.flow: Flow = origins.flow
 
     def behind(self, place: Place) -> list[Place]:
-        """What a name is bound to in its own function, or what a one-expression helper returns."""
+        """What a name is bound to where it stands, in its own function or module."""
         expr = place.expr
         if isinstance(expr, ir.Name):
+            if place.fn is not None:
+                reached = self.origins.reaching(place).envs.get(id(expr), {}).get(expr.id)
+                if reached and not any(d.path for d in reached):
+                    return [place.at(d.expr) for d in reached if d.expr is not None][:4]
             found = self.flow.definitions(place, expr.id)
             return [p for p in found if p.fn is place.fn or p.fn is None][:4]
         return []
@@ -94,13 +112,13 @@ class Algebra:
         for _ in range(20):
             expr = place.expr
             if isinstance(expr, ir.BinOp) and expr.op in ("*", "/"):
-                if _scalar(expr.right):
+                if is_scalar(expr.right):
                     place = place.at(expr.left)
                     continue
-                if expr.op == "*" and _scalar(expr.left):
+                if expr.op == "*" and is_scalar(expr.left):
                     place = place.at(expr.right)
                     continue
-            inner = _operand(expr, _TRANSPARENT | {"triu", "tril"})
+            inner = operand(expr, _TRANSPARENT | {"triu", "tril"})
             if inner is None and isinstance(expr, ir.Subscript):
                 inner = expr.value
             if inner is None:
@@ -114,14 +132,14 @@ class Algebra:
         place = place.at(expr)
         if isinstance(expr, ir.Attribute) and expr.attr in ("mH", "H"):
             return self.core(place.at(expr.value))
-        inner = _operand(expr, frozenset({"adjoint"}))
+        inner = operand(expr, frozenset({"adjoint"}))
         if inner is not None:
             return self.core(place.at(inner))
         for outer, other in ((_TRANSPOSES, _CONJUGATES), (_CONJUGATES, _TRANSPOSES)):
-            first = _operand(expr, outer)
+            first = operand(expr, outer) or (swapped_by_einsum(expr) if outer is _TRANSPOSES else None)
             if first is not None:
                 for candidate in [self.core(place.at(first)), *self.behind(self.core(place.at(first)))]:
-                    second = _operand(candidate.expr, other)
+                    second = operand(candidate.expr, other) or (swapped_by_einsum(candidate.expr) if other is _TRANSPOSES else None)
                     if second is not None:
                         return self.core(candidate.at(second))
         if depth:
@@ -138,7 +156,7 @@ class Algebra:
     def transpose_of(self, place: Place) -> Place | None:
         """X where the expression is X transposed, without conjugation."""
         place = self.core(place)
-        inner = _operand(place.expr, _TRANSPOSES)
+        inner = operand(place.expr, _TRANSPOSES)
         if inner is not None:
             return self.core(place.at(inner))
         return next((f for s in self.behind(place) if (f := self.transpose_of(s)) is not None), None)
@@ -150,25 +168,31 @@ class Algebra:
             if isinstance(expr, ir.Call):
                 name = ir.last_name(expr.func)
                 if name == "trace":
-                    return self.core(part.at(_receiver_or_argument(expr)))
+                    return self.core(part.at(receiver_or_argument(expr)))
                 if isinstance(expr.func, ir.Call) and any(ir.last_name(a.value) == "trace" for a in expr.func.args) and expr.args:
                     return self.core(part.at(expr.args[0].value))
                 if name == "sum" and expr.args and isinstance(expr.args[0].value, ir.Comprehension):
                     element = expr.args[0].value.element
-                    if isinstance(element, ir.Subscript) and _twice(element.index):
+                    if isinstance(element, ir.Subscript) and repeats_index(element.index):
                         return self.core(part.at(element.value))
-                if name == "einsum" and len(expr.args) == 2 and _repeats(expr.args[0].value):
+                if name == "einsum" and len(expr.args) == 2 and repeats_letter(expr.args[0].value):
                     return self.core(part.at(expr.args[1].value))
+                if name in ("sum", "nansum"):
+                    masked = part.at(unwrapped(receiver_or_argument(expr)))
+                    if isinstance(masked.expr, ir.BinOp) and masked.expr.op == "*":
+                        for side, other in ((masked.expr.left, masked.expr.right), (masked.expr.right, masked.expr.left)):
+                            if self.is_eye(part.at(side)):
+                                return self.core(part.at(other))
                 if name in ("sum", "mean", "nansum"):
-                    summed = part.at(_plain(_receiver_or_argument(expr)))
+                    summed = part.at(unwrapped(receiver_or_argument(expr)))
                     for candidate in [summed, *self.behind(summed)]:
-                        listed = _plain(candidate.expr)
+                        listed = unwrapped(candidate.expr)
                         if isinstance(listed, ir.Subscript) and ir.last_name(getattr(listed.value, "func", listed)) == "eigh":
                             listed = listed.value
-                        diagonal = _operand(listed, frozenset({"diagonal", "diag", "eigvalsh", "eigh"}))
+                        diagonal = operand(listed, frozenset({"diagonal", "diag", "eigvalsh", "eigh", "svdvals"}))
                         if diagonal is not None:
                             return self.core(candidate.at(diagonal))
-            inner = _operand(expr, _TRANSPARENT)
+            inner = operand(expr, _TRANSPARENT)
             if inner is None and isinstance(expr, ir.Subscript):
                 inner = expr.value
             nested = [part.at(inner)] if inner is not None else []
@@ -193,15 +217,15 @@ class Algebra:
 
     def over_trace(self, place: Place, depth: int = 4) -> Place | None:
         """X where the expression is a scalar divided by the trace of X."""
-        place = place.at(_plain(place.expr))
+        place = place.at(unwrapped(place.expr))
         expr = place.expr
         if isinstance(expr, ir.BinOp) and expr.op == "/":
             return self.trace_of(place.at(expr.right))
         if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "reciprocal":
-            return self.trace_of(place.at(_receiver_or_argument(expr)))
+            return self.trace_of(place.at(receiver_or_argument(expr)))
         if isinstance(expr, ir.BinOp) and expr.op == "**" and isinstance(expr.right, ir.UnaryOp) and expr.right.op == "-":
             return self.trace_of(place.at(expr.left))
-        inner = _operand(expr, _TRANSPARENT)
+        inner = operand(expr, _TRANSPARENT)
         if inner is None and isinstance(expr, ir.Subscript):
             inner = expr.value
         sources = [place.at(inner)] if inner is not None else self.behind(place)
@@ -209,16 +233,16 @@ class Algebra:
 
     def norm_of(self, place: Place, depth: int = 5) -> Place | None:
         """X where the expression is the Frobenius norm of X, its square, or one over it."""
-        expr = _plain(place.expr)
+        expr = unwrapped(place.expr)
         place = place.at(expr)
         if isinstance(expr, ir.Call):
             name = ir.last_name(expr.func)
-            if name in ("norm", "matrix_norm", "vector_norm") and not _one_axis(expr):
-                return self.core(place.at(_receiver_or_argument(expr)))
-            if name == "sum" and not _one_axis(expr):
-                return self._squared(place.at(_receiver_or_argument(expr)))
+            if name in ("norm", "matrix_norm", "vector_norm") and not along_one_axis(expr):
+                return self.core(place.at(receiver_or_argument(expr)))
+            if name == "sum" and not along_one_axis(expr):
+                return self._squared(place.at(receiver_or_argument(expr)))
             if name in ("sqrt", "rsqrt", "square", "pow", "reciprocal", *_TRANSPARENT):
-                return self.norm_of(place.at(_receiver_or_argument(expr)), depth - 1) if depth else None
+                return self.norm_of(place.at(receiver_or_argument(expr)), depth - 1) if depth else None
         if isinstance(expr, ir.BinOp) and expr.op == "**":
             return self.norm_of(place.at(expr.left), depth - 1) if depth else None
         if isinstance(expr, ir.Subscript):
@@ -228,13 +252,13 @@ class Algebra:
     def _squared(self, place: Place) -> Place | None:
         expr = place.expr
         if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("square", "pow"):
-            return self._absolute(place.at(_receiver_or_argument(expr)))
+            return self._absolute(place.at(receiver_or_argument(expr)))
         if isinstance(expr, ir.BinOp) and expr.op == "**":
             return self._absolute(place.at(expr.left))
         return None
 
     def _absolute(self, place: Place) -> Place:
-        inner = _operand(place.expr, frozenset({"abs", "absolute"}))
+        inner = operand(place.expr, frozenset({"abs", "absolute"}))
         return self.core(place.at(inner) if inner is not None else place)
 
     def normalised_factor(self, place: Place, depth: int = 3) -> bool:
@@ -243,19 +267,19 @@ class Algebra:
         if isinstance(expr, ir.BinOp) and expr.op in ("/", "*"):
             for value, norm in ((expr.left, expr.right), (expr.right, expr.left)):
                 found = self.norm_of(place.at(norm))
-                if found is not None and _key(found.expr) == _key(self.core(place.at(value)).expr):
+                if found is not None and key(found.expr) == key(self.core(place.at(value)).expr):
                     return True
                 if expr.op == "/":
                     break
         if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "normalize" and expr.args:
             return ir.last_name(getattr(expr.args[0].value, "func", expr)) in ("flatten", "reshape", "view")
-        inner = _operand(expr, _TRANSPARENT | {"view_as"})
+        inner = operand(expr, _TRANSPARENT | {"view_as"})
         sources = [place.at(inner)] if inner is not None else self.behind(place)
         return depth > 0 and any(self.normalised_factor(s, depth - 1) for s in sources)
 
     def is_eye(self, place: Place, depth: int = 5) -> bool:
         """Whether the expression is a scaled identity."""
-        place = place.at(_plain(place.expr))
+        place = place.at(unwrapped(place.expr))
         expr = place.expr
         if isinstance(expr, ir.BinOp) and expr.op in ("*", "/"):
             return self.is_eye(place.at(expr.left), depth) or (expr.op == "*" and self.is_eye(place.at(expr.right), depth))
@@ -264,13 +288,16 @@ class Algebra:
             if name in _EYES:
                 return True
             if name in _DIAGONALS:
-                filled = _receiver_or_argument(expr)
-                return any(isinstance(n, ir.Call) and ir.last_name(n.func) in _FILLS for n in ir.walk(filled))
+                filled = receiver_or_argument(expr)
+                made = any(isinstance(n, ir.Call) and ir.last_name(n.func) in _FILLS for n in ir.walk(filled))
+                return made or any(isinstance(n, ir.Sequence) for n in ir.walk(filled))
+            if name == "einsum" and len(expr.args) > 1:
+                return any(self.is_eye(place.at(a.value), depth - 1) for a in expr.args[1:]) and depth > 0
             if name in ("mul", "multiply"):
                 parts = [a.value for a in expr.args]
                 parts += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
                 return any(self.is_eye(place.at(p), depth) for p in parts)
-        inner = _operand(expr, _TRANSPARENT)
+        inner = operand(expr, _TRANSPARENT)
         if inner is None and isinstance(expr, ir.Subscript):
             inner = expr.value
         sources = [place.at(inner)] if inner is not None else self.behind(place) + [r for r, _ in self.helper(place)]
@@ -282,19 +309,23 @@ class Algebra:
         if isinstance(expr, ir.BinOp) and expr.op == "@":
             left, right = place.at(expr.left), place.at(expr.right)
         elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("matmul", "bmm", "mm", "dot"):
-            operands = _operands_of(expr)
+            operands = operands_of(expr)
             if len(operands) < 2:
                 return ""
             left, right = place.at(operands[0]), place.at(operands[1])
         elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "einsum" and len(expr.args) == 3:
             return self._einsum(place, expr)
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("outer", "ger") and len(operands_of(expr)) == 2:
+            first, second = operands_of(expr)
+            conjugated = operand(second, _CONJUGATES)
+            return "outer" if conjugated is not None and key(conjugated) == key(first) else ""
         else:
             return ""
         adjoint = self.adjoint_of(right)
-        if adjoint is not None and _key(adjoint.expr) == _key(self.core(left).expr):
+        if adjoint is not None and key(adjoint.expr) == key(self.core(left).expr):
             return "outer"
         adjoint = self.adjoint_of(left)
-        if adjoint is not None and _key(adjoint.expr) == _key(self.core(right).expr):
+        if adjoint is not None and key(adjoint.expr) == key(self.core(right).expr):
             return "gram"
         return ""
 
@@ -306,8 +337,8 @@ class Algebra:
         inputs, out = text.split("->")
         first, second = inputs.split(",")[:2]
         one, two = self.core(place.at(expr.args[1].value)), self.core(place.at(expr.args[2].value))
-        conjugated = [_operand(o.expr, _CONJUGATES) for o in (one, two)]
-        keys = {_key(self.core(place.at(c)).expr if c is not None else o.expr) for c, o in zip(conjugated, (one, two), strict=True)}
+        conjugated = [operand(o.expr, _CONJUGATES) for o in (one, two)]
+        keys = {key(self.core(place.at(c)).expr if c is not None else o.expr) for c, o in zip(conjugated, (one, two), strict=True)}
         if len(keys) != 1 or sum(c is not None for c in conjugated) != 1 or not first or not second:
             return ""
         summed = (set(first) & set(second)) - set(out)
@@ -321,100 +352,31 @@ class Algebra:
                 yield expr.left.left, expr.right
                 yield expr.left.right, expr.right
         elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("add", "add_", "__add__"):
-            operands = _operands_of(expr)
+            operands = operands_of(expr)
             if len(operands) >= 2:
                 alpha = next((a.value for a in expr.args if a.keyword == "alpha"), None)
                 right = operands[1]
                 if alpha is not None:
                     right = ir.BinOp(expr.line, expr.column, expr.end_line, expr.end_column, alpha, "*", right)
+                    self.origins.made.append(right)
                 yield operands[0], right
-        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("stack", "sum", "where") and expr.args:
-            items = expr.args[0].value
-            if isinstance(items, ir.Sequence) and len(items.items) == 2:
-                yield items.items[0], items.items[1]
-            elif ir.last_name(expr.func) == "where" and len(expr.args) == 3:
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("sum", "where", "mean", "average", "nansum", "einsum"):
+            for items in self._stacked(expr):
+                yield from itertools.pairwise(items)
+            if ir.last_name(expr.func) == "where" and len(expr.args) == 3:
                 yield expr.args[1].value, expr.args[2].value
 
-
-def _twice(index: ir.Expr) -> bool:
-    names = [_key(i) for i in index.items if isinstance(i, ir.Name)] if isinstance(index, ir.Sequence) else []
-    return len(names) != len(set(names))
-
-
-def _one_axis(call: ir.Call) -> bool:
-    # A norm along one axis is that of vectors, not of a matrix.
-    given = [a.value for a in call.args if a.keyword in ("dim", "axis")]
-    if not given and isinstance(call.func, ir.Attribute) and ir.last_name(call.func) == "sum":
-        given = [a.value for a in call.args if a.keyword is None][:1]
-    return any(isinstance(g, (ir.Constant, ir.UnaryOp)) for g in given)
-
-
-def _scalar(expr: ir.Expr) -> bool:
-    if isinstance(expr, ir.Constant):
-        return True
-    if isinstance(expr, ir.UnaryOp):
-        return _scalar(expr.operand)
-    return isinstance(expr, ir.BinOp) and _scalar(expr.left) and _scalar(expr.right)
-
-
-def _operand(expr: ir.Expr, names: frozenset[str]) -> ir.Expr | None:
-    """X of `x.name`, `x.name(...)` or `module.name(x, ...)`."""
-    if isinstance(expr, ir.Attribute) and expr.attr in names and expr.attr in ("T", "mT", "real"):
-        return expr.value
-    if isinstance(expr, ir.Call) and ir.last_name(expr.func) in names:
-        if ir.last_name(expr.func) == "einsum":
-            return None
-        return _receiver_or_argument(expr)
-    return None
-
-
-_LIBRARIES = re.compile(r"^(torch|np|numpy|jnp|F|functional|linalg|la|LA|xp|math|scipy)(\.|$)")
-
-
-def _receiver_or_argument(expr: ir.Call) -> ir.Expr:
-    if isinstance(expr.func, ir.Attribute) and not _LIBRARIES.match(ir.dotted(expr.func.value) or "-"):
-        return expr.func.value
-    return expr.args[0].value if expr.args else expr.func
-
-
-def _operands_of(expr: ir.Call) -> list[ir.Expr]:
-    plain = [a.value for a in expr.args if a.keyword is None]
-    if isinstance(expr.func, ir.Attribute) and not _LIBRARIES.match(ir.dotted(expr.func.value) or "-"):
-        return [expr.func.value, *plain]
-    return plain
-
-
-def _plain(expr: ir.Expr) -> ir.Expr:
-    while True:
-        if isinstance(expr, ir.Attribute) and expr.attr == "real":
-            expr = expr.value
-        elif isinstance(expr, ir.UnaryOp) and expr.op == "+":
-            expr = expr.operand
-        else:
-            return expr
-
-
-def _repeats(spec: ir.Expr) -> bool:
-    if not isinstance(spec, ir.Constant) or not isinstance(spec.value, str) or "," in spec.value:
-        return False
-    inputs, _, out = spec.value.replace(" ", "").partition("->")
-    return any(inputs.count(c) == 2 and c not in out for c in set(inputs) if c.isalpha())
-
-
-def _key(expr: ir.Expr) -> str:
-    """The expression's structure as text: equal for equal code."""
-    if isinstance(expr, ir.Name):
-        return expr.id
-    if isinstance(expr, ir.Attribute):
-        return f"{_key(expr.value)}.{expr.attr}"
-    if isinstance(expr, ir.Constant):
-        return repr(expr.value)
-    inner = ",".join(_key(c) for c in ir.children(expr) if isinstance(c, ir.Expr))
-    arguments = ",".join(_key(c.value) for c in ir.children(expr) if isinstance(c, ir.Arg))
-    return f"{type(expr).__name__}{getattr(expr, 'op', '')}({inner};{arguments})"
-
-
-key = _key
-operand = _operand
-operands_of = _operands_of
-receiver_or_argument = _receiver_or_argument
+    def _stacked(self, expr: ir.Call) -> Iterator[list[ir.Expr]]:
+        # The items that a sum or mean runs over: of a display, of `stack`, of `weight * item for ... in zip(...)`.
+        pending = [a.value for a in expr.args]
+        pending += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
+        while pending:
+            part = pending.pop()
+            if isinstance(part, ir.Sequence) and len(part.items) > 1:
+                yield part.items
+            elif isinstance(part, ir.Call) and ir.last_name(part.func) in ("stack", "array", "asarray", "tensor", "zip"):
+                pending += [a.value for a in part.args if a.keyword is None]
+            elif isinstance(part, ir.BinOp) and part.op == "*":
+                pending += [part.left, part.right]
+            elif isinstance(part, ir.Comprehension):
+                pending += [c.iter for c in part.clauses]

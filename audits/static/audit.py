@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from audits.static import hot_proofs
+from audits.static.cache import Cache
 from audits.static.engine import Analysis
-from audits.static.errors import AuditInputError
+from audits.static.errors import AuditIncompleteError, AuditInputError
 from audits.static.findings import Finding, Report
 from audits.static.project import Project
 from audits.static.rules import all_rules
 from audits.static.rules.base import Context, Rule
 from audits.static.rules.sup001 import review
 from audits.static.settings import Settings, nearest
+from audits.static.sources import SourceFile, read_sources
 from audits.static.suppress import apply_suppressions, suppressions
+from audits.static.worker import RECURSION
 
-_RECURSION = 6_000  # a sum of several hundred terms nests as deeply; beyond this a file is refused
+_T = TypeVar("_T")
 
 
 def choose_rules(settings: Settings, select: Iterable[str], ignore: Iterable[str]) -> tuple[list[Rule], list[str]]:
@@ -50,36 +56,81 @@ def run_audit(
     ignore: Iterable[str] = (),
     today: dt.date | None = None,
 ) -> Report:
-    """Audit the packages under `root`.
+    """Audit the packages under `root`, with no cache.
+
+    Raises:
+        AuditInputError: the configuration or the analysed source is not usable.
+    """
+    choose_rules(settings, select, ignore)
+    return analyse(root, settings, read_sources(root, settings.packages), select=select, ignore=ignore, today=today)[0]
+
+
+def analyse(
+    root: Path,
+    settings: Settings,
+    files: list[SourceFile],
+    *,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    cache: Cache | None = None,
+    today: dt.date | None = None,
+) -> tuple[Report, dict[str, bool]]:
+    """Audit `files`; also tells which outside names were looked for beside the packages, and whether they were there.
 
     Raises:
         AuditInputError: the configuration or the analysed source is not usable.
     """
     rules, missing = choose_rules(settings, select, ignore)
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
-    report = Report(str(root), not_configured=missing, checked=[r.code for r in rules])
-    started = time.perf_counter()
-    project = Project.load(root, settings.packages)
-    report.timings_s["parse"] = time.perf_counter() - started
-    started = time.perf_counter()
+    report = Report(str(root), not_configured=missing, checked=[r.code for r in rules], files=len(files))
+    before = sys.getrecursionlimit()
+    collecting = gc.isenabled()
+    sys.setrecursionlimit(max(before, RECURSION))
+    gc.disable()  # everything that is made here lives until the end
+    try:
+        project = _timed(report, "parse", lambda: Project.build(root, files, cache))
+        context = _timed(report, "analyse", lambda: _context(project, settings))
+        _check(report, rules, context, today or dt.date.today())
+    except RecursionError as error:
+        raise AuditIncompleteError("the code is nested too deeply to be analysed.") from error
+    finally:
+        sys.setrecursionlimit(before)
+        if collecting:
+            gc.enable()
+    return report, project.asked
+
+
+def _context(project: Project, settings: Settings) -> Context:
     analysis = Analysis(project)
     analysis.start()
     context = Context(settings, project, analysis)
     if "hot-path" in settings.tables:
         _ = context.reaches
-    report.timings_s["analyse"] = time.perf_counter() - started
+    return context
+
+
+def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) -> None:
     found: list[Finding] = []
     for rule in rules:
-        started = time.perf_counter()
-        found += rule.check(context)
-        report.timings_s[rule.code] = time.perf_counter() - started
+        found += _timed(report, rule.code, partial(_findings, rule, context))
+    project = context.project
     comments = [c for m in project.configured_modules() for c in suppressions(m)]
     unique = sorted(dict.fromkeys(found), key=lambda f: f.order)
-    standing, report.suppressed = apply_suppressions(unique, comments, today or dt.date.today())
+    standing, report.suppressed = apply_suppressions(unique, comments, today)
     if "SUP001" in report.checked:
-        standing += review(context, comments, report.checked, today or dt.date.today())
+        standing += review(context, comments, report.checked, today)
     report.findings = sorted(standing, key=lambda f: f.order)
-    report.proofs = hot_proofs.proofs(context, report.checked) if "hot-path" in settings.tables else []
-    report.sources = {m.relative: m.lines for m in project.modules.values()}
-    report.files = len(project.modules)
-    return report
+    report.proofs = hot_proofs.proofs(context, report.checked) if "hot-path" in context.settings.tables else []
+    shown = {f.path for f in report.findings} | {s.finding.path for s in report.suppressed}
+    report.sources = {m.relative: m.lines for m in project.modules.values() if m.relative in shown}
+    report.functions = len(project.functions)
+
+
+def _findings(rule: Rule, context: Context) -> list[Finding]:
+    return list(rule.check(context))
+
+
+def _timed(report: Report, name: str, step: Callable[[], _T]) -> _T:
+    started = time.perf_counter()
+    out = step()
+    report.timings_s[name] = time.perf_counter() - started
+    return out

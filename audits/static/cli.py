@@ -9,11 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audits.static.audit import run_audit
+from audits.static.baseline import apply_baseline, write_baseline
+from audits.static.cache import FOLDER, Cache
+from audits.static.changed import changed_files, keep_changed
 from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
 from audits.static.findings import Report
 from audits.static.report import FORMATS, text, write_atomically
 from audits.static.rules import all_rules
+from audits.static.run import audit
 from audits.static.settings import load_settings, nearest
 
 CLEAN, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
@@ -26,6 +29,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", action="append", default=[], metavar="FMT[=PATH]", help=f"{', '.join(FORMATS)}; repeatable")
     parser.add_argument("--select", action="append", default=[], metavar="CODES", help="only these rules")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODES", help="all but these rules")
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help=f"where facts and results are kept (default: ROOT/{FOLDER})")
+    parser.add_argument("--no-cache", action="store_true", help="read and write no cache")
+    parser.add_argument("--changed", nargs="?", const="HEAD", metavar="BASE",
+                        help="report only what concerns files changed since BASE (default: HEAD); all is analysed")  # fmt: skip
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="leave out the findings in FILE; entries that no longer occur are findings"
+    )
+    parser.add_argument(
+        "--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE and stop; an existing FILE may only shrink"
+    )
+    parser.add_argument("--stats", action="store_true", help="print counts and times to standard error")
     parser.add_argument("--list-rules", action="store_true", help="list the rules and stop")
     parser.add_argument("--explain", metavar="CODE", help="print a rule's manual with its cases and stop")
     return parser
@@ -60,10 +74,32 @@ def _run(options: argparse.Namespace) -> int:
         raise AuditInputError(f"--root: expected a folder, got {str(root)!r}.")
     settings = load_settings(options.config or root / "pyproject.toml")
     select, ignore = _codes(options.select), _codes(options.ignore)
-    report = run_audit(root.resolve(), settings, select=select, ignore=ignore)
+    report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root))
+    if options.write_baseline is not None:
+        write_baseline(report, options.write_baseline)
+        sys.stdout.write(f"{len(report.findings)} findings are in {options.write_baseline}\n")
+        return CLEAN
+    if options.baseline is not None:
+        apply_baseline(report, options.baseline)
+    if options.changed is not None:
+        keep_changed(report, changed_files(root.resolve(), options.changed))
     for name, path in outputs:
         _emit(report, name, path)
+    if options.stats:
+        _stats(report)
     return FINDINGS if report.findings else CLEAN
+
+
+def _stats(report: Report) -> None:
+    sys.stderr.write(f"{report.files} files, {report.functions} functions\n")
+    for name, seconds in report.timings_s.items():
+        sys.stderr.write(f"{seconds:8.3f} s  {name}\n")
+
+
+def _cache(options: argparse.Namespace, root: Path) -> Cache | None:
+    if options.no_cache:
+        return None
+    return Cache.open(options.cache_dir or root / FOLDER, required=options.cache_dir is not None)
 
 
 def _codes(values: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NUMBER,
     OUTSIDE,
     POSITIVE,
@@ -25,11 +26,14 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
+    Overrides,
     SuperOf,
     UnknownValue,
     Value,
     Values,
+    bounded,
     callables,
     held,
 )
@@ -71,6 +75,11 @@ _DATA_BUILTINS = frozenset(
 )
 _NOT_HOLDING = frozenset({"functools.wraps", "functools.update_wrapper", "typing.TypeVar", "logging.getLogger"})
 _SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace"})
+# Methods that a class inherits from outside the packages, such as those of nn.Module, and that return the object itself.
+_RETURNING_SELF = frozenset(
+    ["to", "cuda", "cpu", "xpu", "eval", "train", "float", "double", "half", "bfloat16", "requires_grad_", "apply", "type", "to_empty",
+     "share_memory", "share_memory_", "__enter__", "set_submodule"]
+)  # fmt: skip
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
@@ -109,29 +118,34 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
     out: set[Value] = set()
     for callee in callees:
         out |= apply(i, callee, arguments, node, scope)
-    if callees and all(isinstance(c, UnknownValue) for c in callees) and i.unit.settled:
+    if callees and all(isinstance(c, UnknownValue) for c in callees):
         _call_anything(i, node)
     if isinstance(node.func, ir.Attribute):
         out |= _kept(i, node.func, callees)
     if not out and callees:
         i.unit.starved = True
         return frozenset((UNKNOWN,)) if i.unit.settled else EMPTY
-    return frozenset(out)
+    return bounded(out)
 
 
 def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
-    if any(isinstance(c, (Func, Cls, Inst)) for c in callees):
+    if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
         return set()
+    if func.attr in _RETURNING_SELF and callees and all(isinstance(c, Ext) for c in callees):
+        return {v for v in receivers if isinstance(v, Inst)}
     out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
     return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
 
 
 def _call_anything(i: Interp, node: ir.Call) -> None:
     # What an unknown value runs when it is called: any callable object of the packages.
+    if not i.unit.settled:
+        i.unit.starved = True
+        return
     for name in ("__call__", "forward"):
-        i.record([Func(fn, weak=True) for fn in i.a.project.methods_named.get(name, ())], node, "callee")
+        i.record((Named(name),), node, "callee")
 
 
 def _method_effects(i: Interp, node: ir.Call, func: ir.Attribute, arguments: list[Argument], scope: Scope) -> None:
@@ -169,12 +183,17 @@ def _hook_functions(i: Interp, hooks: Values) -> set[Value]:
 def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | None, scope: Scope) -> set[Value] | Values:
     """What calling one value with `arguments` returns."""
     if isinstance(callee, Func):
-        if callee.weak:
-            return {UNKNOWN}
         bind(i, callee.fn, arguments, skip=callee.bound)
         return i.read("ret", callee.fn, i.hot)
     if isinstance(callee, Cls):
         return _construct(i, callee, arguments)
+    if isinstance(callee, Overrides):
+        lookup.call_group(i, ("overrides", callee), lookup.overrides(i, callee))
+        return {UNKNOWN} | held(v for a in arguments for v in a.values)
+    if isinstance(callee, Inst) and len(lookup.all_targets(i, callee)) > LIMIT:
+        i.refer(("targets", callee), node or arguments[0].node)
+        lookup.call_group(i, ("targets", callee), lookup.all_targets(i, callee))
+        return {UNKNOWN} | held(v for a in arguments for v in a.values)
     if isinstance(callee, Inst):
         out: set[Value] = set()
         for fn, takes in lookup.call_targets(i, callee):
@@ -235,8 +254,13 @@ def _construct(i: Interp, callee: Cls, arguments: list[Argument]) -> set[Value]:
 
 
 def _fields(i: Interp, cls: ClassInfo) -> list[str]:
+    return positional_fields(i.a.mro(i.unit, cls))
+
+
+def positional_fields(order: list[ClassInfo]) -> list[str]:
+    """The annotated fields that positional arguments of a constructor fill, given the method resolution order."""
     names: list[str] = []
-    for owner in reversed(i.a.mro(i.unit, cls)):
+    for owner in reversed(order):
         for statement in owner.node.body:
             if isinstance(statement, ir.Assign) and statement.annotation is not None:
                 target = statement.targets[0]
@@ -252,12 +276,8 @@ def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument]
     modules = callee.name.startswith("torch.nn.") or callee.name.endswith("Module")
     if modules:
         i.record([h for h in i.read("hooks", None) if isinstance(h, (Func, Ext))], node, "callee")
-    others = i.unit.calls.get(node, EMPTY)
-    if i.unit.settled and callee.name in ("torch.nn.Module", "torch.nn.modules.module.Module"):
-        if not any(isinstance(o, Inst) for o in others):
-            for cls in i.a.project.classes:
-                if any(b.startswith("torch.nn") for b in i.a.outside_bases(i.unit, cls)):
-                    i.record([Func(fn) for fn in lookup.methods(i, cls, "forward", exact=True)], node, "callee")
+    if callee in lookup.ANY_MODULE and not any(isinstance(o, Inst) for o in i.unit.calls.get(node, EMPTY)):
+        i.record(lookup.of_any_module(i, "forward"), node, "callee")
     return out | ({TENSOR} if modules else {UNKNOWN})
 
 

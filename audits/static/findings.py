@@ -69,3 +69,7 @@ class Report:
     timings_s: dict[str, float] = field(default_factory=dict)
     sources: dict[str, list[str]] = field(default_factory=dict)
     files: int = 0
+    functions: int = 0
+    sources_sha256: str = ""
+    baselined: int = 0
+    elsewhere: int = 0

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from audits.static import ir
-from audits.static.engine import Analysis, Unit
+from audits.static import ir, lookup
+from audits.static.engine import Analysis, Key, Unit
 from audits.static.findings import Step
+from audits.static.interp import Interp
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
 from audits.static.values import Cls, Func, Inst, Mod, SuperOf, Values
 
@@ -42,6 +43,10 @@ class Flow:
         self.call_sites: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] = {}
         self.constructions: dict[ClassInfo, list[tuple[ir.Call, Unit]]] = {}
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
+        self._contents: dict[tuple[ClassInfo, str], list[tuple[object, Place]]] | None = None
+        self._outer: dict[tuple[Scope, str], list[Place]] | None = None
+        self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
+        self._called_on: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] | None = None
         for unit in [*analysis.modules.values(), *analysis.cold.values()]:
             for call, callees in unit.calls.items():
                 for callee in callees:
@@ -49,8 +54,25 @@ class Flow:
                         self.call_sites.setdefault(callee.fn, []).append((call, unit, callee.bound))
                     elif isinstance(callee, Cls):
                         self.constructions.setdefault(callee.cls, []).append((call, unit))
+                    elif isinstance(callee, Inst):
+                        self._instance_calls.setdefault(callee, []).append((call, unit))
 
     # -- lookups
+
+    def sites(self, fn: FunctionInfo) -> list[tuple[ir.Call, Unit, bool]]:
+        """Every call that runs `fn`: by name, through an object that is called, or by constructing its class."""
+        if self._called_on is None:
+            self._called_on = {}
+            for value, calls in self._instance_calls.items():
+                for call, unit in calls:
+                    interp = Interp(self.analysis, Unit(unit.module, unit.fn, hot=False, settled=True))
+                    for target, takes in lookup.call_targets(interp, value):
+                        if takes:
+                            self._called_on.setdefault(target, []).append((call, unit, True))
+        out = [*self.call_sites.get(fn, []), *self._called_on.get(fn, [])]
+        if fn.cls is not None and fn.node.name in ("__init__", "__new__"):
+            out += [(c, u, True) for c, u in self.constructions.get(fn.cls, [])]
+        return out
 
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place."""
@@ -72,10 +94,12 @@ class Flow:
         if found is None or found.kind == "class":
             body = found.cls.node.body if found is not None and found.cls is not None else []
             if place.fn is not None and found is None:
-                return [place.at(e) for e in self._in(place.fn, place.fn.node.body).get(name, [])]
+                here = [place.at(e) for e in self._in(place.fn, place.fn.node.body).get(name, [])]
+                return here or self._imported(place.module, name)
             return [Place(e, place.module, None) for e in self._in(found, body).get(name, [])]
         if fn is None:
             out = [Place(e, found.module, None) for e in self._in(found.module, found.module.tree.body).get(name, [])]
+            out += self.outer_writes(found, name)
             return out or self._imported(place.module, name)
         out = [Place(e, fn.module, fn) for e in self._in(fn, fn.node.body).get(name, [])]
         return out + self.arguments(fn, name)
@@ -85,6 +109,8 @@ class Flow:
             if isinstance(node, ir.ImportFrom):
                 for original, asname in node.names:
                     source = self.analysis.project.modules.get(module.absolute(node.module, node.level))
+                    if original == "*" and source is not None and source is not module and name in source.scope.names:
+                        return self.module_name(source, name)
                     if (asname or original) == name and source is not None and source is not module:
                         defined = self._in(source, source.tree.body).get(original, [])
                         if defined:
@@ -125,6 +151,31 @@ class Flow:
         order = self.analysis.mro_cache.get(cls) or [cls]
         return [p for owner in order for p in self._fields.get((owner, name), [])]
 
+    def contents(self, cls: ClassInfo, name: str) -> list[tuple[object, Place]]:
+        """What is put into a field that is a container: its key where it is a literal, and the value."""
+        if self._contents is None:
+            self._contents = {}
+            for fn in self.analysis.project.functions:
+                owner = _method_class(fn)
+                for node in ir.walk_own(fn.node.body) if owner is not None else ():
+                    for field, key, value in _puts(node):
+                        if ir.last_name(field.value) == "self" and owner is not None:
+                            self._contents.setdefault((owner, field.attr), []).append((key, Place(value, fn.module, fn)))
+        order = self.analysis.mro_cache.get(cls) or [cls]
+        return [p for owner in order for p in self._contents.get((owner, name), [])]
+
+    def outer_writes(self, scope: Scope, name: str) -> list[Place]:
+        """What functions that declare a name global or nonlocal bind it to."""
+        if self._outer is None:
+            self._outer = {}
+            for fn in self.analysis.project.functions:
+                for declared in fn.scope.outer:
+                    owner = lookup_scope(fn.scope, declared)
+                    bound = self._in(fn, fn.node.body).get(declared, [])
+                    if owner is not None and bound:
+                        self._outer.setdefault((owner, declared), []).extend(Place(e, fn.module, fn) for e in bound)
+        return self._outer.get((scope, name), [])
+
     def _index_fields(self) -> dict[tuple[ClassInfo, str], list[Place]]:
         out: dict[tuple[ClassInfo, str], list[Place]] = {}
         for fn in self.analysis.project.functions:
@@ -137,6 +188,11 @@ class Flow:
                         for item, value in pairs_of(target, node.value):
                             if isinstance(item, ir.Attribute) and ir.last_name(item.value) == "self":
                                 out.setdefault((owner, item.attr), []).append(Place(value, fn.module, fn))
+                elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("setattr", "__setattr__"):
+                    plain = [a.value for a in node.args]
+                    text = plain[-2] if len(plain) > 1 else None
+                    if isinstance(text, ir.Constant) and (ir.last_name(plain[0]) == "self" or plain[0] is text):
+                        out.setdefault((owner, str(text.value)), []).append(Place(plain[-1], fn.module, fn))
         for cls in self.analysis.project.classes:
             fields = []
             for statement in cls.node.body:
@@ -186,13 +242,29 @@ class Flow:
         """Every function that `roots` reach in any context, with the shortest path to it."""
         paths: dict[FunctionInfo, tuple[Step, ...]] = dict.fromkeys(roots, ())
         queue = deque(paths)
+        followed: set[tuple[str, Key]] = set()
         while queue:
             fn = queue.popleft()
             for ref in self.analysis.cold[fn].refs:
-                if ref.fn is not None and ref.fn not in paths and ref.fn in self.analysis.cold:
-                    paths[ref.fn] = (*paths[fn], Step(fn.symbol, fn.module.relative, ref.node.line))
-                    queue.append(ref.fn)
+                if ref.method or ref.group:
+                    if (ref.method, ref.group) in followed:
+                        continue
+                    followed.add((ref.method, ref.group))
+                for target in self.analysis.targets(ref):
+                    if target not in paths and target in self.analysis.cold:
+                        paths[target] = (*paths[fn], Step(fn.symbol, fn.module.relative, ref.node.line))
+                        queue.append(target)
         return paths
+
+
+def _puts(node: ir.Node) -> Iterator[tuple[ir.Attribute, object, ir.Expr]]:
+    if isinstance(node, ir.Assign) and node.value is not None:
+        for target in node.targets:
+            if isinstance(target, ir.Subscript) and isinstance(target.value, ir.Attribute):
+                yield target.value, getattr(target.index, "value", None) if isinstance(target.index, ir.Constant) else None, node.value
+    elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and isinstance(node.func.value, ir.Attribute):
+        if node.func.attr in ("append", "add", "appendleft") and node.args:
+            yield node.func.value, None, node.args[0].value
 
 
 def _method_class(fn: FunctionInfo) -> ClassInfo | None:

@@ -6,12 +6,12 @@ import builtins
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from audits.static import externals, ir, lookup
-from audits.static.engine import Analysis, Issue, Ref, Unit
-from audits.static.lower import lower_expression
+from audits.static import externals, ir, lookup, statements
+from audits.static.engine import Analysis, Issue, Key, Ref, Unit
 from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NEGATIVE,
     NOTHING,
     NUMBER,
@@ -27,10 +27,13 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
+    Overrides,
     SuperOf,
     Value,
     Values,
+    bounded,
     callables,
 )
 
@@ -51,20 +54,16 @@ class Interp:
         self.a = analysis
         self.unit = unit
         self.hot = unit.hot
-        self.members: dict[tuple[object, ...], Values] = {}
         self.noted: set[Value] = set()
         self.referred: set[FunctionInfo] = set()
 
     def run(self) -> None:
-        """Interpret the unit's body; what it found replaces what an earlier run found."""
+        """Interpret one part of a unit; what it found replaces what an earlier run found."""
         unit = self.unit
-        unit.refs, unit.issues, unit.patches, unit.calls, unit.receivers, unit.exponents = [], [], [], {}, {}, {}
-        unit.starved = False
-        if unit.fn is None:
-            self.block(unit.module.tree.body, unit.module.scope)
-        else:
-            self._enter(unit.fn)
-            self.block(unit.fn.node.body, unit.fn.scope)
+        unit.refs, unit.issues, unit.patches, unit.starved = [], [], [], False
+        if unit.fn is not None and unit.enters:
+            statements.enter(self, unit.fn)
+        self.block(unit.body, unit.fn.scope if unit.fn is not None else unit.module.scope)
 
     # -- cells
 
@@ -102,14 +101,33 @@ class Interp:
                     self.unit.refs.append(Ref(None, value.name, node, call))
             elif value in self.noted:
                 continue
+            elif isinstance(value, Named):
+                self.noted.add(value)
+                self.unit.refs.append(Ref(None, "", node, method=value.name))
+                if self.hot:
+                    self.a.ensure_hot_name(value.name)
             elif isinstance(value, Cls):
                 self.noted.add(value)
                 for fn in lookup.constructors(self, value.cls):
                     self._ref(fn, node)
             elif isinstance(value, Inst) and use == "value":
                 self.noted.add(value)
-                for fn in lookup.implicit_methods(self, value):
+                functions = lookup.implicit_methods(self, value)
+                if len(functions) > LIMIT:
+                    self.refer(("implicit", value), node)
+                    continue
+                for fn in functions:
                     self._ref(fn, node)
+            elif isinstance(value, Overrides):
+                self.noted.add(value)
+                lookup.overrides(self, value)
+                self.refer(("overrides", value), node)
+
+    def refer(self, group: Key, node: ir.Node) -> None:
+        """Note a reference to a group of functions, too many to be noted one by one in every place."""
+        self.unit.refs.append(Ref(None, "", node, group=group))
+        if self.hot:
+            self.a.ensure_hot_group(group)
 
     def _ref(self, fn: FunctionInfo, node: ir.Node) -> None:
         if fn in self.referred:
@@ -125,62 +143,12 @@ class Interp:
 
     # -- functions
 
-    def _enter(self, fn: FunctionInfo) -> None:
-        params, scope = fn.node.params, fn.scope
-        outer = scope.parent or scope
-        if fn.cls is not None and params and "staticmethod" not in fn.flags:
-            by_class = "classmethod" in fn.flags or fn.node.name in ("__new__", "__init_subclass__", "__class_getitem__")
-            self.push_name(scope, params[0].name, [Cls(fn.cls) if by_class else Inst(fn.cls)])
-        for param in params:
-            if param.annotation is not None:
-                values = self.annotation(param.annotation, outer)
-                self.a.informative[param] = bool(values)
-                self.push_name(scope, param.name, values)
-            if param.default is not None:
-                self.push_name(scope, param.name, self.eval(param.default, outer))
-            if fn in self.a.entries and self.hot:
-                self.push_name(scope, param.name, self.read(*self.a.name_key(scope, param.name, hot=False)))
-        if fn.node.decorators and self.hot:
-            self.decorated(fn.node.decorators, frozenset((Func(fn),)), outer)
-        if fn.node.returns is not None:
-            self.a.push(("ret", fn, self.hot), self.annotation(fn.node.returns, outer))
-        if not any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body)):
-            self.a.push(("ret", fn, self.hot), [NOTHING])
-
-    def decorated(self, decorators: list[ir.Expr], values: Values, scope: Scope) -> Values:
-        """What the decorated name stands for: the original, and whatever the decorators make of it."""
-        out = set(values)
-        for decorator in reversed(decorators):
-            if isinstance(decorator, (ir.Call, ir.Name, ir.Attribute)):
-                target = decorator.func if isinstance(decorator, ir.Call) else decorator
-                if isinstance(target, ir.Attribute) and target.attr in ("register", "register_kernel", "register_fake"):
-                    for base in self.eval(target.value, scope, "receiver"):
-                        if isinstance(base, Func):
-                            self.a.push(("impls", base.fn), values)
-                            break
-                    else:
-                        out |= self._apply_decorator(decorator, out, scope)
-                    continue
-            out |= self._apply_decorator(decorator, out, scope)
-        return frozenset(out)
-
-    def _apply_decorator(self, decorator: ir.Expr, values: set[Value], scope: Scope) -> set[Value]:
-        result: set[Value] = set()
-        applied = self.eval(decorator, scope)
-        argument = externals.Argument(None, "", frozenset(v for v in values if isinstance(v, (Func, Cls))), decorator)
-        for value in applied:
-            if isinstance(value, Func):
-                self.a.decorators.add(value.fn)
-            if isinstance(value, (Func, Cls, Inst)):
-                result |= externals.apply(self, value, [argument], None, scope)
-        return result
-
     def annotation(self, expr: ir.Expr, scope: Scope, depth: int = 4) -> Values:
         """The instances that an annotation allows; empty where it says nothing."""
         if isinstance(expr, ir.Constant):
             if not isinstance(expr.value, str):
                 return EMPTY
-            parsed = lower_expression(expr.value, expr)
+            parsed = _parsed(expr.value, expr)
             return self.annotation(parsed, scope, depth - 1) if parsed is not None else EMPTY
         silent = _Silent(self.a, self.unit)
         out: set[Value] = set()
@@ -191,7 +159,7 @@ class Interp:
             elif isinstance(value, Ext) and value.name not in _UNINFORMATIVE:
                 out.add(ExtInst(value.name))
             elif isinstance(value, Const):
-                parsed = lower_expression(value.value, expr)
+                parsed = _parsed(value.value, expr)
                 if parsed is not None and depth > 0 and not isinstance(parsed, ir.Constant):
                     out |= self.annotation(parsed, scope, depth - 1)
         self.unit.starved = self.unit.starved or silent.unit.starved
@@ -202,126 +170,9 @@ class Interp:
     def block(self, body: list[ir.Stmt], scope: Scope) -> None:
         """Interpret statements."""
         for statement in body:
-            handler = _STATEMENTS.get(type(statement))
+            handler = statements.STATEMENTS.get(type(statement))
             if handler is not None:
                 handler(self, statement, scope)
-
-    def _expr_stmt(self, node: ir.ExprStmt, scope: Scope) -> None:
-        self.eval(node.value, scope)
-
-    def _assign_stmt(self, node: ir.Assign, scope: Scope) -> None:
-        values: Values = EMPTY
-        if node.annotation is not None:
-            values = self.annotation(node.annotation, scope)
-            if scope.kind == "class" and scope.cls is not None and isinstance(node.targets[0], ir.Name):
-                self.a.push(("attr", scope.cls, node.targets[0].id), values)
-        if node.value is not None:
-            values |= self.eval(node.value, scope)
-        if node.value is not None or scope.kind != "class":
-            for target in node.targets:
-                self.store(target, values, scope, node.value)
-
-    def _aug_assign(self, node: ir.AugAssign, scope: Scope) -> None:
-        values = self.eval(node.value, scope) | self.eval(node.target, scope)
-        self.store(node.target, values, scope, None)
-
-    def _return(self, node: ir.Return, scope: Scope) -> None:
-        values = self.eval(node.value, scope) if node.value is not None else frozenset((NOTHING,))
-        if self.unit.fn is not None:
-            self.a.push(("ret", self.unit.fn, self.hot), values)
-
-    def _if(self, node: ir.If, scope: Scope) -> None:
-        self.eval(node.test, scope)
-        self.block(node.body, scope)
-        self.block(node.orelse, scope)
-
-    def _for(self, node: ir.For, scope: Scope) -> None:
-        self.store(node.target, lookup.elements(self, self.eval(node.iter, scope)), scope, None)
-        self.block(node.body, scope)
-        self.block(node.orelse, scope)
-
-    def _with(self, node: ir.With, scope: Scope) -> None:
-        for item in node.items:
-            values = self.eval(item.context, scope)
-            if item.target is not None:
-                self.store(item.target, lookup.entered(self, values), scope, None)
-        self.block(node.body, scope)
-
-    def _try(self, node: ir.Try, scope: Scope) -> None:
-        self.block(node.body, scope)
-        for handler in node.handlers:
-            if handler.type is not None:
-                self.eval(handler.type, scope, "receiver")
-            if handler.name is not None:
-                self.store(handler.name, frozenset((ExtInst("builtins.Exception"),)), scope, None)
-            self.block(handler.body, scope)
-        self.block(node.orelse, scope)
-        self.block(node.finalbody, scope)
-
-    def _match(self, node: ir.Match, scope: Scope) -> None:
-        values = self.eval(node.subject, scope)
-        for case in node.cases:
-            for test in case.tests:
-                self.eval(test, scope, "receiver")
-            for binding in case.bindings:
-                self.store(binding, values, scope, None)
-            if case.guard is not None:
-                self.eval(case.guard, scope)
-            self.block(case.body, scope)
-
-    def _raise(self, node: ir.Raise, scope: Scope) -> None:
-        for part in (node.exc, node.cause):
-            if part is not None:
-                self.eval(part, scope)
-
-    def _assert(self, node: ir.Assert, scope: Scope) -> None:
-        self.eval(node.test, scope)
-        if node.message is not None:
-            self.eval(node.message, scope)
-
-    def _import(self, node: ir.Import, scope: Scope) -> None:
-        for name, asname in node.names:
-            value = lookup.module_value(self.a, name if asname else name.split(".")[0])
-            self.push_name(scope, asname or name.split(".")[0], [value])
-
-    def _import_from(self, node: ir.ImportFrom, scope: Scope) -> None:
-        source = scope.module.absolute(node.module, node.level)
-        for name, asname in node.names:
-            if name == "*":
-                continue
-            values = lookup.attribute(self, lookup.module_value(self.a, source), name)
-            self.push_name(scope, asname or name, values or [Ext(f"{source}.{name}")] * self.unit.settled)
-            if not values:
-                self.unit.starved = True
-
-    def _function(self, node: ir.Function, scope: Scope) -> None:
-        info = self.a.project.function_of[node]
-        values: Values = frozenset((Func(info),))
-        if node.decorators:
-            values = self.decorated(node.decorators, values, scope)
-        self.push_name(self._binding_scope(scope, node.name), node.name, values)
-        for default in node.params:
-            if default.default is not None:
-                self.eval(default.default, scope)
-
-    def _class(self, node: ir.ClassDef, scope: Scope) -> None:
-        info = self.a.project.class_of[node]
-        bases: set[Value] = set()
-        for base in node.bases:
-            bases |= self.eval(base, scope, "receiver")
-        self.a.add_base(info, bases)
-        for keyword in node.keywords:
-            given = self.eval(keyword.value, scope, "receiver")
-            if keyword.keyword == "metaclass":
-                self.a.push(("meta", info), given)
-        values: Values = frozenset((Cls(info),))
-        if node.decorators:
-            values = self.decorated(node.decorators, values, scope)
-        self.push_name(self._binding_scope(scope, node.name), node.name, values)
-        self.block(node.body, info.scope)
-
-    def _delete(self, node: ir.Delete, scope: Scope) -> None:
-        return None
 
     # -- stores
 
@@ -391,10 +242,10 @@ class Interp:
             values = frozenset(self.read(*self.a.name_key(found, node.id, hot=True)))
             if owner not in self.a.hot or owner not in self.a.decorators:
                 values |= self.read(*self.a.name_key(found, node.id, hot=False))
-        if len(values) > 1 and (UNKNOWN in values or WIDE in values) and owner is not None:
+        if (WIDE in values or (UNKNOWN in values and len(values) > 1)) and owner is not None:
             for param in owner.node.params:
-                if param.name == node.id and self.a.informative.get(param):
-                    values -= {UNKNOWN, WIDE}
+                if param.name == node.id and self.a.declared.get(param):
+                    values = values - {UNKNOWN, WIDE} | self.a.declared[param]
         if not values and node.id in _MODULE_NAMES | {"__path__", "__all__", "__spec__", "__package__"}:
             return frozenset((TEXT,))
         return self.or_unknown(values)
@@ -416,7 +267,11 @@ class Interp:
         self.unit.receivers[node] = receivers
         values = lookup.attributes(self, receivers, node.attr)
         self.record(values, node, use)
-        return values if use == "callee_of_call" else lookup.as_value(values)
+        if use == "callee_of_call":
+            return values
+        # A method taken from the class is a function; taken from an instance it has been noted and is a value like another.
+        unbound = {v for v in values if isinstance(v, Ext)} if Ext("torch.Tensor") in receivers else EMPTY
+        return lookup.as_value(values) | unbound
 
     def _call(self, node: ir.Call, scope: Scope, use: str) -> Values:
         values = externals.call(self, node, scope)
@@ -493,14 +348,14 @@ class Interp:
         return frozenset((NUMBER,))
 
     def _sequence(self, node: ir.Sequence, scope: Scope, use: str) -> Values:
-        return EMPTY.union(*(self.eval(i, scope, use) for i in node.items))
+        return bounded(v for i in node.items for v in self.eval(i, scope, use))
 
     def _starred(self, node: ir.Starred, scope: Scope, use: str) -> Values:
         return lookup.elements(self, self.eval(node.value, scope, use))
 
     def _dict(self, node: ir.Dict, scope: Scope, use: str) -> Values:
-        keys = EMPTY.union(*(self.eval(k, scope) for k in node.keys if k is not None))
-        return EMPTY.union(*(self.eval(v, scope, use) for v in node.values)) | keys
+        keys = bounded(v for k in node.keys if k is not None for v in self.eval(k, scope))
+        return bounded(v for item in node.values for v in self.eval(item, scope, use)) | keys
 
     def _ifexp(self, node: ir.IfExp, scope: Scope, use: str) -> Values:
         self.eval(node.test, scope)
@@ -555,14 +410,13 @@ class _Silent(Interp):
         return None
 
 
+def _parsed(text: str, like: ir.Node) -> ir.Expr | None:
+    from audits.static.lower import lower_expression  # noqa: PLC0415 - LibCST is slow to import
+
+    return lower_expression(text, like)
+
+
 _Handler = Callable[..., Any]
-_STATEMENTS: dict[type[ir.Stmt], _Handler] = {
-    ir.ExprStmt: Interp._expr_stmt, ir.Assign: Interp._assign_stmt, ir.AugAssign: Interp._aug_assign,
-    ir.Return: Interp._return, ir.If: Interp._if, ir.While: Interp._if, ir.For: Interp._for, ir.With: Interp._with,
-    ir.Try: Interp._try, ir.Match: Interp._match, ir.Raise: Interp._raise, ir.Assert: Interp._assert,
-    ir.Import: Interp._import, ir.ImportFrom: Interp._import_from, ir.Function: Interp._function,
-    ir.ClassDef: Interp._class, ir.Delete: Interp._delete,
-}  # fmt: skip
 _EXPRESSIONS: dict[type[ir.Expr], _Handler] = {
     ir.Name: Interp._name, ir.Attribute: Interp._attribute, ir.Call: Interp._call, ir.Constant: Interp._constant,
     ir.FString: Interp._fstring, ir.BinOp: Interp._binop, ir.UnaryOp: Interp._unary, ir.BoolOp: Interp._boolop,

@@ -110,7 +110,8 @@ class LiteralSearch:
         if followed:
             found = self.flow.sources(place)
             yield from self._onward([p for p in found if p.fn is None or p.fn in self.callers], path)
-        if not any(isinstance(r, (Inst, Mod, Cls)) for r in receivers):
+        member = expr.attr == "value" and isinstance(expr.value, ir.Attribute)
+        if member or not any(isinstance(r, (Inst, Mod, Cls)) for r in receivers):
             yield from self._search(place.at(expr.value), path)
 
     def _configured(self, expr: ir.Expr) -> bool:
@@ -180,12 +181,12 @@ class LiteralSearch:
             return
         names = {c.name.rpartition(".")[2] for c in callees if isinstance(c, Ext)} or {ir.last_name(expr.func)}
         arguments = [a.value for a in expr.args]
-        if "round" in names or names & {"getattr", "get", "pop", "setdefault"}:
+        if "round" in names or names & {"getattr", "get", "getenv", "pop", "setdefault"}:
             arguments = arguments[:1] if "round" in names else arguments[1:]
             arguments = arguments[1:] if "getattr" in names else arguments
         for value in arguments:
             text = value.value if isinstance(value, ir.Constant) else None
-            if isinstance(text, str) and names & {"int", "float"} and _numeric_text(text):
+            if isinstance(text, str) and names & {"int", "float", "get", "getenv"} and _numeric_text(text):
                 yield Literal(place.at(value), path)
             else:
                 yield from self._search(place.at(value), path)

@@ -7,11 +7,26 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from audits.static import ir
+from audits.static.classes import (
+    all_targets,
+    call_group,
+    call_targets,
+    constructors,
+    implicit_methods,
+    is_module,
+    members,
+    memo,
+    methods,
+    overrides,
+    parts,
+    text_methods,
+)
 from audits.static.engine import Analysis, Issue
-from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
+from audits.static.project import FunctionInfo, ModuleInfo
 from audits.static.solvers import is_solver
 from audits.static.values import (
     EMPTY,
+    LIMIT,
     NUMBER,
     OUTSIDE,
     TENSOR,
@@ -24,7 +39,9 @@ from audits.static.values import (
     Func,
     Inst,
     Mod,
+    Named,
     Namespace,
+    Overrides,
     SuperOf,
     UnknownValue,
     Value,
@@ -36,139 +53,14 @@ from audits.static.values import (
 if TYPE_CHECKING:
     from audits.static.interp import Interp
 
-_CONSTRUCTORS = ("__new__", "__init__", "__post_init__", "__del__")
-_NOT_IMPLICIT = frozenset(
-    {*_CONSTRUCTORS, "__repr__", "__str__", "__init_subclass__", "__class_getitem__", "__del__", "__getstate__",
-     "__setstate__", "__reduce__", "__dir__", "__format__", "__sizeof__"}
-)  # fmt: skip
 CONTAINER_READS = frozenset({"get", "pop", "values", "items", "keys", "copy", "setdefault", "popleft", "popitem"})
 _AUTOGRAD = ("forward", "backward", "setup_context", "jvp", "vmap")
 _DATA = re.compile(
     r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
     r"^math\.(pi|e|tau|inf|nan)$|.*\.(shape|dtype|device|ndim)$"
 )
+ANY_MODULE = frozenset({ExtInst("torch.nn.Module"), ExtInst("torch.nn.modules.module.Module")})
 _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules", "_modules", "get_submodule"})
-
-
-# -- members of classes
-
-
-def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
-    """What `name` is on an instance of `cls`: from its classes, its instances and, unless exact, its subclasses."""
-    key = (cls, name, exact, after)
-    known = i.members.get(key)
-    if known is None:
-        # Once for each run: whatever grows in between runs the unit again.
-        known = i.members[key] = _members(i, cls, name, exact=exact, after=after)
-    return known
-
-
-def _members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None) -> Values:
-    out: set[Value] = set()
-    family = [cls] if exact else [cls, *i.a.below(cls)]
-    i.read("hierarchy")
-    for candidate in family:
-        order = i.a.mro(i.unit, candidate)
-        if after is not None:
-            order = order[order.index(after) + 1 :] if after in order else []
-        elif candidate is not cls:
-            order = order[: order.index(cls)] if cls in order else order
-        for owner in order:
-            if name in owner.scope.names:
-                out |= i.read(*i.a.name_key(owner.scope, name, hot=False))
-                break
-        if after is None:
-            for owner in order:
-                out |= i.read("attr", owner, name)
-    return frozenset(out)
-
-
-def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> list[FunctionInfo]:
-    """The functions that `name` may be on an instance of `cls`."""
-    return [v.fn for v in members(i, cls, name, exact=exact) if isinstance(v, Func)]
-
-
-def constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
-    """What runs when `cls` is called."""
-    out = [fn for name in _CONSTRUCTORS for fn in methods(i, cls, name, exact=True)]
-    for base in i.read("bases", cls):
-        if isinstance(base, Ext) and base.name.startswith("enum"):
-            return []
-    for owner in i.a.mro(i.unit, cls):
-        for meta in i.read("meta", owner):
-            if isinstance(meta, Cls):
-                out += methods(i, meta.cls, "__call__", exact=True)
-        for name in _factories(owner):
-            out += [v.fn for v in i.read(*i.a.name_key(owner.scope, name, hot=False)) if isinstance(v, Func)]
-    return out
-
-
-def _factories(cls: ClassInfo) -> list[str]:
-    # The fields whose default a function makes, whenever an instance is made.
-    return [
-        ir.last_name(s.targets[0])
-        for s in cls.node.body
-        if isinstance(s, ir.Assign) and isinstance(s.value, ir.Call)
-        and any(a.keyword in ("default_factory", "factory") for a in s.value.args)
-    ]
-
-
-def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
-    """What runs when instances become text."""
-    found = [fn for v in values if isinstance(v, Inst) for n in ("__str__", "__repr__", "__format__") for fn in methods(i, v.cls, n)]
-    return [Func(fn) for fn in found]
-
-
-def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
-    """What may run when an instance is handed to something else: its operators, and its call."""
-    i.read("hierarchy")
-    i.read("dunders")
-    key = (value.cls, value.exact)
-    known = i.a.implicit_cache.get(key)
-    if known is None:
-        known = i.a.implicit_cache[key] = _special_methods(i, value)
-    if i.a.outside_bases(i.unit, value.cls):
-        return known + [fn for fn, _ in call_targets(i, value)]
-    return known
-
-
-def _special_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
-    names: set[str] = set()
-    family = [value.cls] if value.exact else [value.cls, *i.a.below(value.cls)]
-    for candidate in family:
-        for owner in i.a.mro(i.unit, candidate):
-            names.update(n for n in owner.scope.names if n.startswith("__") and n.endswith("__"))
-    return [fn for name in sorted(names - _NOT_IMPLICIT) for fn in methods(i, value.cls, name, exact=value.exact)]
-
-
-def call_targets(i: Interp, value: Inst, seen: tuple[ClassInfo, ...] = ()) -> list[tuple[FunctionInfo, bool]]:
-    """The functions that calling an instance runs, each with whether it receives the call's arguments."""
-    direct = methods(i, value.cls, "__call__", exact=value.exact)
-    forward = methods(i, value.cls, "forward", exact=value.exact) if not direct or _is_module(i, value.cls) else []
-    out = [(fn, True) for fn in [*direct, *forward]]
-    hooks = set(i.read("hooks", value.cls)) | i.read("hooks", None)
-    for owner in i.a.mro(i.unit, value.cls):
-        hooks |= i.read("hooks", owner)
-    out += [(h.fn, False) for h in hooks if isinstance(h, Func)]
-    if not direct and not forward and _is_module(i, value.cls):
-        for child in parts(i, value.cls):
-            if isinstance(child, Inst) and child.cls is not value.cls and child.cls not in seen:
-                out += [(fn, False) for fn, _ in call_targets(i, child, (*seen, value.cls))]
-            elif isinstance(child, Func):
-                out.append((child.fn, False))
-    return out
-
-
-def parts(i: Interp, cls: ClassInfo) -> set[Value]:
-    """Everything that instances of `cls` hold."""
-    out: set[Value] = set()
-    for owner in i.a.mro(i.unit, cls):
-        out |= i.read("parts", owner)
-    return out
-
-
-def _is_module(i: Interp, cls: ClassInfo) -> bool:
-    return any(b.startswith("torch.") or b.endswith("Module") for b in i.a.outside_bases(i.unit, cls))
 
 
 # -- attributes
@@ -176,11 +68,17 @@ def _is_module(i: Interp, cls: ClassInfo) -> bool:
 
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
-    receivers = list(receivers)
     out: set[Value] = set()
+    vague: list[Value] = []
     for receiver in receivers:
-        if not (isinstance(receiver, UnknownValue) and len(receivers) > 1 and out):
+        if receiver is UNKNOWN or receiver in ANY_MODULE:
+            vague.append(receiver)
+        else:
             out |= attribute(i, receiver, name)
+    if not any(isinstance(v, (Func, Cls, Inst, Mod)) for v in out):  # beside what is known, what may be anything adds nothing
+        for receiver in vague:
+            out |= attribute(i, receiver, name)
+            out |= of_any_module(i, name) if receiver in ANY_MODULE and name != "forward" else EMPTY
     return i.or_unknown(frozenset(out))
 
 
@@ -192,7 +90,7 @@ def as_value(values: Values) -> Values:
             out.add(TENSOR)
         elif isinstance(value, Ext) and (value.name.startswith("?.") or _DATA.match(value.name)):
             out.add(OUTSIDE)
-        elif not (isinstance(value, Func) and value.weak):
+        elif not isinstance(value, (Named, Overrides)):
             out.add(value)
     return frozenset(out - {OUTSIDE} if UNKNOWN in out else out)
 
@@ -233,7 +131,7 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
 def _outside(a: Analysis, base: str, name: str) -> Value:
     if base.startswith("torch.Tensor."):
         base = "torch.Tensor"
-    if base.startswith("?.") or base.count(".") > 5:
+    if base.startswith("?.") or base.count(".") > (1 if base.startswith("builtins.") else 5):
         return Ext(f"?.{name}")
     full = f"{base}.{name}"
     module = a.project.modules.get(full)
@@ -248,16 +146,28 @@ def _outside_instance(i: Interp, value: ExtInst, name: str) -> Values:
     if value.name != "torch.Tensor" and not value.name.startswith(("torch.nn", "torch.optim")):
         # Nothing is known of the members of other outside classes but their names.
         return frozenset((Ext(f"?.{name}"),))
-    out: set[Value] = {Ext(f"{value.name}.{name}")}
-    if "torch.nn" in value.name or value.name.endswith("Module"):
-        # `model: nn.Module` may be any module of the packages; its attributes are looked up by name.
-        out |= {v for v in _by_name(i, name) if isinstance(v, Func) and name != "forward"} if i.unit.settled else set()
-    return frozenset(out)
+    return frozenset((Ext(f"{value.name}.{name}"),))
+
+
+def of_any_module(i: Interp, name: str) -> Values:
+    """What `name` is on `model: nn.Module`, which may be any module of the packages; found once nothing better turns up."""
+    if not i.unit.settled:
+        i.unit.starved = True
+        return EMPTY
+    found = memo(i, ("of modules", name), i.unit.module, lambda inner: _of_modules(inner, name))
+    if len(found) > LIMIT:
+        return frozenset((Named(name),))
+    return frozenset(Func(fn, bound=True) for fn in found)
+
+
+def _of_modules(i: Interp, name: str) -> list[FunctionInfo]:
+    return [fn for fn in i.a.project.methods_named.get(name, ()) if fn.cls is not None and is_module(i, fn.cls)]
 
 
 def _by_name(i: Interp, name: str) -> Values:
     out: set[Value] = {Ext(f"?.{name}")}
-    out |= {Func(fn, bound=True, weak=True) for fn in i.a.project.methods_named.get(name, ())}
+    if name in i.a.project.methods_named:
+        out.add(Named(name))
     out |= held(i.read("uattr", name)) if not name.startswith("__") else set()
     return frozenset(out | {UNKNOWN})
 
@@ -277,6 +187,9 @@ def _bind(i: Interp, found: Values, *, bound: bool) -> Values:
 
 def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
     found = members(i, value.cls, name, exact=value.exact)
+    if len(found) > LIMIT:
+        apart = frozenset(v for v in found if not isinstance(v, Func) or "property" in v.fn.flags)
+        return _bind(i, apart, bound=True) | frozenset((Overrides(value.cls, name),))
     if found:
         out = _bind(i, found, bound=True)
         # A field that is declared with an outside type may hold one of the packages' own; both are kept.
@@ -453,7 +366,9 @@ def operator_results(i: Interp, operands: Values) -> Values:
     """What operators of the packages' own classes return."""
     out: set[Value] = set()
     for value in operands:
-        if isinstance(value, Inst):
+        if isinstance(value, Inst) and len(implicit_methods(i, value)) > LIMIT:
+            out.add(UNKNOWN)
+        elif isinstance(value, Inst):
             for fn in implicit_methods(i, value):
                 if fn.node.name.startswith("__"):
                     out |= i.read("ret", fn, i.hot)
@@ -497,7 +412,7 @@ def store_named(i: Interp, receiver: Value, name: str, values: Values, node: ir.
 
 def new_modules(i: Interp, values: Values) -> list[Inst]:
     """The instances among `values` that are modules of the packages."""
-    return [v for v in values if isinstance(v, Inst) and _is_module(i, v.cls)]
+    return [v for v in values if isinstance(v, Inst) and is_module(i, v.cls)]
 
 
 def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.Node) -> None:
@@ -512,4 +427,21 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
         i.unit.patches.append(Issue(node, "monkey-patching: sys.modules is written"))
 
 
-__all__ = ["NUMBER", "attribute", "attributes", "call_targets", "constructors", "elements", "entered", "items"]
+__all__ = [
+    "NUMBER",
+    "all_targets",
+    "attribute",
+    "attributes",
+    "call_group",
+    "call_targets",
+    "constructors",
+    "elements",
+    "entered",
+    "implicit_methods",
+    "items",
+    "members",
+    "methods",
+    "overrides",
+    "parts",
+    "text_methods",
+]  # fmt: skip

@@ -5,18 +5,15 @@ from __future__ import annotations
 import ast
 import tokenize
 from collections.abc import Callable, Mapping
-from io import StringIO
 from typing import Any
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from audits.static import ir
+from audits.static.aliases import use_usual_names
 from audits.static.errors import AuditInputError
-
-MAX_NESTING = 250
-MAX_CHAIN = 1_500
-MAX_LINKS = 500
+from audits.static.nesting import Nesting
 
 _NEGATED_OPS = {"NotIn": "not in", "IsNot": "is not", "In": "in", "Is": "is"}
 
@@ -28,13 +25,16 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
         AuditInputError: the file is not valid Python text; the sentence names `label`.
     """
     text = _decode(source, label)
-    _check_nesting(text, label)
-    _check_links(text, label)
+    deep = Nesting().check(text)
+    if deep is not None:
+        raise AuditInputError(f"{label}:{deep[0]}: {deep[1]}, which is more than can be analysed.")
     try:
         module = cst.parse_module(text)
         wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
         positions = wrapper.resolve(PositionProvider)
-        return Lowering(positions).module(wrapper.module), text.splitlines()
+        tree = Lowering(positions).module(wrapper.module)
+        use_usual_names(tree)
+        return tree, text.splitlines()
     except cst.ParserSyntaxError as error:
         raise AuditInputError(f"{label}:{error.raw_line}: expected Python that parses, but got a syntax error.") from error
     except RecursionError as error:
@@ -43,7 +43,7 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
 
 def lower_expression(text: str, like: ir.Node) -> ir.Expr | None:
     """The expression in a string annotation, placed where `like` stands; None where it does not parse."""
-    if len(text) > 500 or text.count("[") > 50:
+    if Nesting().check(text) is not None:
         return None
     try:
         expression = cst.parse_expression(text)
@@ -58,59 +58,6 @@ def _decode(source: bytes, label: str) -> str:
         return source.decode(encoding)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise AuditInputError(f"{label}: expected UTF-8 text, but the file does not decode.") from error
-
-
-def _check_nesting(text: str, label: str) -> None:
-    # LibCST's native parser overflows the C stack on very deep nesting, which no handler could catch.
-    _check_chains(text, label)
-    if max(text.count("("), text.count("["), text.count("{"), text.count("    " * MAX_NESTING)) < MAX_NESTING:
-        return
-    depth = 0
-    try:
-        for token in tokenize.generate_tokens(StringIO(text).readline):
-            if token.type == tokenize.OP:
-                depth += (token.string in "([{") - (token.string in ")]}")
-                if depth > MAX_NESTING:
-                    raise AuditInputError(f"{label}:{token.start[0]}: more than {MAX_NESTING} nested brackets.")
-    except (tokenize.TokenError, IndentationError) as error:
-        raise AuditInputError(f"{label}: expected Python that parses, but got a syntax error.") from error
-
-
-def _check_chains(text: str, label: str) -> None:
-    # A sum of thousands of terms nests as deeply as its length, and every pass over it is quadratic.
-    if max((sum(map(line.count, "+-*/|&@")) for line in text.splitlines()), default=0) < MAX_CHAIN:
-        return
-    length = 0
-    try:
-        for token in tokenize.generate_tokens(StringIO(text).readline):
-            if token.type == tokenize.OP:
-                length = length + 1 if token.string in "+-*/|&@//**" else 0
-                if length > MAX_CHAIN:
-                    raise AuditInputError(f"{label}:{token.start[0]}: more than {MAX_CHAIN} operators in one expression.")
-            elif token.type == tokenize.NEWLINE:
-                length = 0
-    except (tokenize.TokenError, IndentationError):
-        return  # the parser reports it
-
-
-def _check_links(text: str, label: str) -> None:
-    # So do attributes of attributes, calls of calls, `and`, `or`, `not` and `elif`.
-    longest = max((line.count(".") + line.count("(") + line.count(" ") for line in text.splitlines()), default=0)
-    if longest < MAX_LINKS and text.count("elif ") < MAX_LINKS:
-        return
-    links = branches = 0
-    try:
-        for token in tokenize.generate_tokens(StringIO(text).readline):
-            if token.string in (".", "(", "and", "or", "not") and token.type in (tokenize.OP, tokenize.NAME):
-                links += 1
-            elif token.type == tokenize.NEWLINE or token.string in (",", "=", ":"):
-                links = 0
-            elif token.string in ("elif", "def", "class") and token.type == tokenize.NAME:
-                branches = branches + 1 if token.string == "elif" else 0
-            if links > MAX_LINKS or branches > MAX_LINKS:
-                raise AuditInputError(f"{label}:{token.start[0]}: more than {MAX_LINKS} links in one chain of code.")
-    except (tokenize.TokenError, IndentationError):
-        return  # the parser reports it
 
 
 class Lowering:

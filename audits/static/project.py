@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audits.static import ir
-from audits.static.errors import AuditInputError
-from audits.static.lower import lower_source
+from audits.static.cache import Cache, facts_key, load_facts
+from audits.static.sources import SourceFile, is_beside, read_sources
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +36,7 @@ class FunctionInfo:
     cls: ClassInfo | None
     enclosing: FunctionInfo | None
     flags: frozenset[str]
+    values: dict[object, object] = field(default_factory=dict)  # its abstract values, each made once
 
     @property
     def symbol(self) -> str:
@@ -57,6 +58,7 @@ class ClassInfo:
     qualname: str
     scope: Scope
     outer: Scope
+    values: dict[object, object] = field(default_factory=dict)
 
     @property
     def symbol(self) -> str:
@@ -77,6 +79,8 @@ class ModuleInfo:
     scope: Scope = field(init=False)
     functions: dict[str, FunctionInfo] = field(default_factory=dict)
     classes: dict[str, ClassInfo] = field(default_factory=dict)
+    values: dict[object, object] = field(default_factory=dict)
+    spans: list[tuple[int, int, str]] | None = None  # the lines of each function and class, once someone asks
 
     def absolute(self, module: str, level: int) -> str:
         """The dotted name that `from <dots><module> import …` in this file refers to."""
@@ -109,56 +113,34 @@ class Project:
         Raises:
             AuditInputError: a package is not there, or a file is not valid Python.
         """
+        return cls.build(root, read_sources(root, packages))
+
+    @classmethod
+    def build(cls, root: Path, files: Iterable[SourceFile], cache: Cache | None = None) -> Project:
+        """Bind modules that have been read, with facts from the cache where it has them.
+
+        Raises:
+            AuditInputError: a file is not valid Python.
+        """
         project = cls(root)
-        for package in packages:
-            location = project._locate(package)
-            if location is None:
-                raise AuditInputError(f"packages: expected a package or module {package!r} under {root} (or its src folder), found none.")
-            project._load_tree(package, location)
+        for file in files:
+            tree, lines = facts(file, cache)
+            module = ModuleInfo(file.name, file.path, file.relative, file.is_package, tree, lines)
+            Binder(project, module).bind()
+            project.modules[file.name] = module
         return project
-
-    def _locate(self, package: str) -> Path | None:
-        parts = package.split(".")
-        for base in (self.root, self.root / "src"):
-            folder = base.joinpath(*parts)
-            if folder.is_dir() and any(folder.rglob("*.py")):
-                return folder
-            module = base.joinpath(*parts[:-1], parts[-1] + ".py")
-            if module.is_file():
-                return module
-        return None
-
-    def _load_tree(self, package: str, location: Path) -> None:
-        if location.is_file():
-            self._load_file(package, location, is_package=False)
-            return
-        for path in sorted(location.rglob("*.py")):
-            inner = path.relative_to(location).with_suffix("").parts
-            if any(not part.isidentifier() for part in inner):
-                continue
-            is_package = inner[-1] == "__init__"
-            name = ".".join([package, *(inner[:-1] if is_package else inner)])
-            self._load_file(name, path, is_package=is_package)
-
-    def _load_file(self, name: str, path: Path, *, is_package: bool) -> None:
-        if name in self.modules:
-            return
-        relative = path.relative_to(self.root).as_posix()
-        try:
-            source = path.read_bytes()
-        except OSError as error:
-            raise AuditInputError(f"{relative}: expected a readable file: {error.strerror}.") from error
-        tree, lines = lower_source(source, relative)
-        module = ModuleInfo(name, path, relative, is_package, tree, lines)
-        Binder(self, module).bind()
-        self.modules[name] = module
 
     def is_local(self, name: str) -> bool:
         """Whether an outside dotted name belongs to code beside the packages, which nobody asked to analyse."""
         top = name.split(".", maxsplit=1)[0]
         if top not in self._local:
-            self._local[top] = top.isidentifier() and self._locate(top) is not None
+            self._local[top] = is_beside(self.root, top)
         return self._local[top]
+
+    @property
+    def asked(self) -> dict[str, bool]:
+        """Which outside names were looked for beside the packages, and whether they were there."""
+        return dict(self._local)
 
     def find(self, reference: str) -> FunctionInfo | ClassInfo | None:
         """The function or class that `module:qualname` names directly, or None."""
@@ -176,6 +158,21 @@ class Project:
     def configured_modules(self) -> list[ModuleInfo]:
         """The modules of the configured packages, by name."""
         return [m for _, m in sorted(self.modules.items())]
+
+
+def facts(file: SourceFile, cache: Cache | None) -> tuple[ir.Module, list[str]]:
+    """A file's tree and lines, from the cache where it has them.
+
+    Raises:
+        AuditInputError: the file is not valid Python.
+    """
+    stored = cache.load(facts_key(file.sha256)) if cache is not None else None
+    known = load_facts(stored) if stored is not None else None
+    if isinstance(known, tuple):
+        return known
+    from audits.static.lower import lower_source  # noqa: PLC0415 - LibCST is slow to import
+
+    return lower_source(file.content, file.relative)
 
 
 _PROPERTY_DECORATORS = {"property", "cached_property", "setter", "deleter", "getter", "lazy_property"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audits.static import ir, lookup
-from audits.static.engine import Analysis, Unit
+from audits.static.engine import Analysis, Key, Unit
 from audits.static.findings import Step
 from audits.static.interp import Interp
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
@@ -101,8 +101,10 @@ def _is_none(expr: ir.Expr) -> bool:
     return isinstance(expr, ir.Constant) and expr.value in (None, ...)
 
 
-def reach(entry_point: str, roots: Iterable[FunctionInfo], units: dict[FunctionInfo, Unit]) -> Reach:
+def reach(analysis: Analysis, entry_point: str, roots: Iterable[FunctionInfo]) -> Reach:
     """Breadth first, so that every path is a shortest one."""
+    units = analysis.hot
+    followed: set[tuple[str, Key]] = set()
     order = [r for r in roots if r in units]
     starts = tuple(order)
     via: dict[FunctionInfo, tuple[FunctionInfo, int]] = {}
@@ -111,20 +113,23 @@ def reach(entry_point: str, roots: Iterable[FunctionInfo], units: dict[FunctionI
     while queue:
         fn = queue.popleft()
         for ref in sorted(units[fn].refs, key=lambda r: (r.node.line, r.node.column)):
-            if ref.fn is not None and ref.fn not in seen and ref.fn in units:
-                seen.add(ref.fn)
-                via[ref.fn] = (fn, ref.node.line)
-                order.append(ref.fn)
-                queue.append(ref.fn)
+            if ref.method or ref.group:
+                if (ref.method, ref.group) in followed:
+                    continue
+                followed.add((ref.method, ref.group))
+            for target in analysis.targets(ref):
+                if target not in seen and target in units:
+                    seen.add(target)
+                    via[target] = (fn, ref.node.line)
+                    order.append(target)
+                    queue.append(target)
     return Reach(entry_point, starts, tuple(order), via, units)
 
 
 def symbol_at(module: ModuleInfo, line: int) -> str:
     """The function or class around a line, as `module:qualname`, or the module's name."""
-    best: tuple[int, str] | None = None
-    places: list[tuple[str, FunctionInfo | ClassInfo]] = [*module.functions.items(), *module.classes.items()]
-    for qualname, info in places:
-        last = max((n.end_line for n in ir.walk(info.node)), default=info.node.line)
-        if info.node.line <= line <= last and (best is None or info.node.line >= best[0]):
-            best = (info.node.line, qualname)
-    return f"{module.name}:{best[1]}" if best is not None else module.name
+    if module.spans is None:
+        places: list[tuple[str, FunctionInfo | ClassInfo]] = [*module.functions.items(), *module.classes.items()]
+        module.spans = [(info.node.line, max((n.end_line for n in ir.walk(info.node)), default=info.node.line), q) for q, info in places]
+    around = [(first, qualname) for first, last, qualname in module.spans if first <= line <= last]
+    return f"{module.name}:{max(around, key=lambda a: a[0])[1]}" if around else module.name

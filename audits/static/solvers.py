@@ -19,6 +19,7 @@ _TORCH_HOMES = re.compile(
 _OPS = re.compile(r"^torch\.(ops\.(aten|prims|_c10d_functional)|_ops\.ops\.aten)\.(\w+)")
 _LAPACK = re.compile(r"(gesv|posv|sysv|hesv|gbsv|gtsv|ptsv|pbsv|getri|potri|potrs|getrs|trtrs|trtri|gels|trsm|getrf|potrf)")
 MATRIX_POWER = "matrix_power"
+_HIDING = frozenset({"importlib", "operator.attrgetter", "operator.methodcaller", "builtins.exec", "builtins.eval", "builtins.__import__"})
 
 
 @cache
@@ -91,4 +92,4 @@ def matters(name: str) -> bool:
     """Whether an outside function has to be followed wherever it is stored."""
     if is_solver(name) or is_matrix_power(name) or is_opaque(name):
         return True
-    return name.startswith(("importlib", "operator.attrgetter", "operator.methodcaller", "builtins.e", "builtins.__imp"))
+    return name in _HIDING or name.startswith("importlib.")

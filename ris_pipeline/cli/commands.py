@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from audits import static
+from audits.static.errors import AuditIncompleteError, AuditInputError
 from ris_pipeline import hpo as search
 from ris_pipeline import report as reporting
 from ris_pipeline.config import Config, keys, load_config, merge
@@ -61,6 +63,9 @@ def generate(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """``ris train``: train, select by the configured primary, keep the best."""
     check_folder(options.out)
+    audited = preflight(options)
+    if audited is None:
+        return 1
     manifest = read_manifest(options.data)
     files = [*options.config, *([options.from_hpo] if options.from_hpo else [])]
     config = data_configuration(options, manifest, files=files)
@@ -69,7 +74,7 @@ def train(options: argparse.Namespace) -> int:
     device, storage = resolve_device(config.train.device), config.train.storage
     train_scenes = open_split(options.data, manifest, "train", count=config.data.n_train, storage=storage, device=device)
     val_scenes = open_split(options.data, manifest, "val", count=config.data.n_val, storage=storage, device=device)
-    record = {"manifest_sha256": manifest.sha256()}
+    record = {"manifest_sha256": manifest.sha256(), "preflight": audited}
     with _progress() as bar:
         task = bar.add_task("steps of the epoch", total=None)
         trainer = Trainer(
@@ -93,10 +98,15 @@ def train(options: argparse.Namespace) -> int:
 def hpo(options: argparse.Namespace) -> int:
     """``ris hpo``: run or continue a study and write best.toml."""
     check_folder(options.out)
+    audited = preflight(options)
+    if audited is None:
+        return 1
     manifest = read_manifest(options.data)
     extra = [("hpo.trials", options.trials)] if options.trials is not None else []
     config = data_configuration(options, manifest, overrides=[*options.overrides, *extra])
-    result = search.run_study(config, options.data, manifest, options.out, storage=options.storage, on_trial=print_trial)
+    result = search.run_study(
+        config, options.data, manifest, options.out, storage=options.storage, on_trial=print_trial, record={"preflight": audited}
+    )
     console.print(
         f"objective {result.objective:.4f} at trial {result.trial} of {result.finished} finished; `ris train --from-hpo {result.best_toml}`"
     )
@@ -187,6 +197,30 @@ def doctor(options: argparse.Namespace) -> int:
         f"default weights: objective {checkpoint.record['objective']:.3f}; self-test localized {int(found.sources.k.sum())} sources"
     )
     return 0
+
+
+def preflight(options: argparse.Namespace) -> dict[str, object] | None:
+    """The verdict of the static audit of this package as plain values; None, and the findings printed, where it is not clean.
+
+    Raises:
+        IncompleteError: the audit could not be completed.
+    """
+    if options.no_preflight:
+        return {"status": "skipped"}
+    try:
+        verdict = static.preflight(Path(__file__).parents[2], static.TABLES / "ris_pipeline.toml")
+    except (AuditInputError, AuditIncompleteError) as error:
+        raise IncompleteError(f"the preflight audit could not be completed: {error}") from error
+    for finding in verdict.findings:
+        console.print(f"{finding}", highlight=False, markup=False, soft_wrap=True)
+    if verdict.findings:
+        console.print(
+            f"the preflight audit finds {len(verdict.findings)} faults in this package ({verdict.status}); "
+            "`python -m audits static` explains them, --no-preflight goes on all the same",
+            soft_wrap=True,
+        )
+        return None
+    return verdict.record
 
 
 def configuration(

@@ -133,11 +133,13 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     sub.add_argument("--out", **folder)  # type: ignore[arg-type]
     sub.add_argument("--from-hpo", type=Path, metavar="FILE", help="best.toml of a study")
     sub.add_argument("--resume", action="store_true", help="continue the run in --out")
+    sub.add_argument("--no-preflight", action="store_true", help="train without the static audit of this package")
     sub = add("hpo", commands.hpo, "search hyper-parameters on the composite score")
     sub.add_argument("--data", **folder)  # type: ignore[arg-type]
     sub.add_argument("--out", **folder)  # type: ignore[arg-type]
     sub.add_argument("--storage", metavar="URL", help="Optuna storage; an SQLite file in --out unless given")
     sub.add_argument("--trials", metavar="N", help="same as --hpo.trials")
+    sub.add_argument("--no-preflight", action="store_true", help="search without the static audit of this package")
     sub = add("tune", commands.tune, "sweep the blend weight and the confidence threshold on validation")
     sub.add_argument("--data", **folder)  # type: ignore[arg-type]
     sub.add_argument("--weights", type=Path, required=True, metavar="W")

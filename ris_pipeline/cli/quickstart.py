@@ -47,9 +47,9 @@ def quickstart(options: argparse.Namespace) -> int:
 
         data, weights, tuned = out / "data", out / "run", out / "tuned.toml"
         run(commands.generate, out=data, shards=None)
-        run(commands.hpo, data=data, out=out / "study", storage=None, trials=None)
+        run(commands.hpo, data=data, out=out / "study", storage=None, trials=None, no_preflight=False)
         started_before = (weights / "last.safetensors").exists()
-        run(commands.train, data=data, out=weights, from_hpo=out / "study" / "best.toml", resume=started_before)
+        run(commands.train, data=data, out=weights, from_hpo=out / "study" / "best.toml", resume=started_before, no_preflight=False)
         run(commands.tune, data=data, weights=weights, out=tuned)
         config = [*config, tuned]
         evaluation = out / "evaluation.json"

@@ -129,11 +129,7 @@ def test_a_target_that_was_never_built_is_caught(failures, monkeypatch):
 
     def skip_the_second(covariance, *args, **options):
         built.append(1)
-        return (
-            clean(covariance, *args, **options)
-            if len(built) % 2
-            else FactoredCovariance(covariance.factor * 1.5, covariance.diagonal)
-        )
+        return clean(covariance, *args, **options) if len(built) % 2 else FactoredCovariance(covariance.factor * 1.5, covariance.diagonal)
 
     monkeypatch.setattr(losses, "build_effective_covariance", skip_the_second)
     found = failures()

@@ -81,9 +81,19 @@ def test_a_fixed_size_in_the_search_is_found(copy):
     [
         ("hpo.py", 'direction="minimize",', 'direction="maximize",', "HPO002"),
         ("hpo.py", "return result.objective", "return -result.objective", "HPO002"),
-        ("training/loop.py", "improved = objective < self.state.best_objective", "improved = objective > self.state.best_objective", "SEL001"),
+        (
+            "training/loop.py",
+            "improved = objective < self.state.best_objective",
+            "improved = objective > self.state.best_objective",
+            "SEL001",
+        ),
         ("training/loop.py", "            if improved:\n", "            if validation.loss < 1.0:\n", "SEL001"),
-        ("losses.py", "    law, loading = shrinkage_of", "    R = predicted.dense()\n    R = 0.5 * (R + R.mH)\n    law, loading = shrinkage_of", "COV001"),
+        (
+            "losses.py",
+            "    law, loading = shrinkage_of",
+            "    R = predicted.dense()\n    R = 0.5 * (R + R.mH)\n    law, loading = shrinkage_of",
+            "COV001",
+        ),
     ],
 )
 def test_other_planted_defects_are_found(copy, file, old, new, rule):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
+from audits.static.baseline import fingerprints
 from audits.static.findings import Finding, Report
 from audits.static.rules import all_rules
 
@@ -15,11 +15,10 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 def render(report: Report) -> str:
     """The whole report as one run."""
     rules = all_rules()
-    results = [_result(report, f) for f in report.findings]
-    for allowed in report.suppressed:
-        result = _result(report, allowed.finding)
+    every = [*report.findings, *(s.finding for s in report.suppressed)]
+    results = [_result(f, p) for f, p in zip(every, fingerprints(report, every), strict=True)]
+    for result, allowed in zip(results[len(report.findings) :], report.suppressed, strict=True):
         result["suppressions"] = [{"kind": "inSource", "justification": allowed.reason}]
-        results.append(result)
     driver = {
         "name": "ris-audit",
         "rules": [
@@ -36,21 +35,13 @@ def render(report: Report) -> str:
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def fingerprint(report: Report, finding: Finding) -> str:
-    """Stable while the line's text, its symbol and its rule stay the same, wherever the line moves."""
-    lines = report.sources.get(finding.path, [])
-    text = lines[finding.line - 1].strip() if finding.line <= len(lines) else ""
-    same = "\0".join((finding.rule, finding.path, finding.symbol, text, finding.message))
-    return hashlib.sha256(same.encode()).hexdigest()[:32]
-
-
-def _result(report: Report, finding: Finding) -> dict[str, Any]:
+def _result(finding: Finding, fingerprint: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.rule,
         "level": finding.severity,
         "message": {"text": finding.message},
         "locations": [_location(finding.path, finding.line, finding.column, finding.symbol)],
-        "partialFingerprints": {"audit/v1": fingerprint(report, finding)},
+        "partialFingerprints": {"audit/v1": fingerprint},
     }
     if finding.call_path:
         steps = [{"location": _location(s.path, s.line, 1, s.symbol)} for s in finding.call_path]

@@ -36,6 +36,8 @@ def show(report: Report, console: Console) -> None:
     count = len(report.findings)
     verdict = "no findings" if count == 0 else f"{count} finding{'s' if count != 1 else ''}"
     allowed = f", {len(report.suppressed)} suppressed" if report.suppressed else ""
+    allowed += f", {report.baselined} in the baseline" if report.baselined else ""
+    allowed += f", {report.elsewhere} in files that have not changed" if report.elsewhere else ""
     console.print(f"{verdict}{allowed} in {report.files} files ({', '.join(report.checked)})", soft_wrap=True)
 
 

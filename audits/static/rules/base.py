@@ -10,6 +10,8 @@ from typing import Any
 from audits.static import ir
 from audits.static.engine import Analysis
 from audits.static.findings import Finding, Step
+from audits.static.flow import Flow
+from audits.static.origins import Origins
 from audits.static.project import FunctionInfo, ModuleInfo, Project
 from audits.static.reach import Reach, entry_functions, reach, symbol_at
 from audits.static.settings import Settings
@@ -47,13 +49,24 @@ class Context:
         self.settings = settings
         self.project = project
         self.analysis = analysis
+        self.shared: dict[str, Any] = {}
+
+    @cached_property
+    def flow(self) -> Flow:
+        """Data flow read backwards, indexed once for all rules."""
+        return Flow(self.analysis)
 
     @cached_property
     def reaches(self) -> list[Reach]:
         """What each entry point reaches, in the order of the configuration; the hot path is analysed here."""
         roots = {e: entry_functions(self.analysis, e) for e in self.settings.entry_points}
         self.analysis.heat(fn for found in roots.values() for fn in found)
-        return [reach(e, found, self.analysis.hot) for e, found in roots.items()]
+        return [reach(self.analysis, e, found) for e, found in roots.items()]
+
+    @cached_property
+    def origins(self) -> Origins:
+        """Where values come from."""
+        return Origins(self.flow)
 
     def offline(self, module: ModuleInfo) -> bool:
         """Whether the module is declared as offline."""

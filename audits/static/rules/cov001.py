@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Iterable
 
 from audits.static import ir
-from audits.static.algebra import Algebra, key, operand, operands_of, receiver_or_argument
+from audits.static.building import Building
 from audits.static.findings import Finding
-from audits.static.flow import Flow, Place
-from audits.static.project import FunctionInfo, ModuleInfo
+from audits.static.project import FunctionInfo
 from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import Func
 
 MANUAL = """\
 Every consumer must see the same covariance, so one function builds it. Outside the module of `covariance.builder`
@@ -23,46 +19,6 @@ A value counts as a covariance when it is X X^H, comes from the builder, `.dense
 its trace or eigenvalues taken, or is passed where one of these is. Offline modules may load the systems they solve.
 Adding noise (`noise_variance * eye`) to a modelled covariance is physics, not loading.
 """
-_COVARIANCE_WORDS = {"cov", "covs", "covar", "covariance", "covariances", "scm"}
-_OTHER_WORDS = {
-    "loss",
-    "weight",
-    "weights",
-    "beta",
-    "error",
-    "nmse",
-    "term",
-    "terms",
-    "scale",
-    "head",
-    "config",
-    "cfg",
-    "name",
-    "loading",
-    "dim",
-    "fisher",
-    "fim",
-    "hess",
-    "hessian",
-    "gram",
-    "crb",
-    "jac",
-    "jacobian",
-    "kernel",
-    "graph",
-    "adjacency",
-    "adj",
-    "info",
-    "path",
-    "paths",
-    "factor",
-    "module",
-    "builder",
-    "shape",
-    "trace",
-    "rank",
-}
-_R = re.compile(r"^(R|R_?[a-z]\w{0,7}|Rxx|Ryy|r_(samp|sample|eff|pred|hat|blend|true))$")
 
 
 def check(context: Context) -> Iterable[Finding]:
@@ -73,7 +29,7 @@ def check(context: Context) -> Iterable[Finding]:
         yield context.config_finding("COV001", "covariance.builder", text)
         return
     home = builder.module
-    search = _Search(context, Flow(context.analysis))
+    search = Building(context.origins, context.settings.builder, context.offline)
     seen: set[tuple[str, int]] = set()
     for module in context.project.configured_modules():
         if module is home:
@@ -87,367 +43,6 @@ def check(context: Context) -> Iterable[Finding]:
                     seen.add((module.relative, node.line))
                     message = f"{what} outside {context.settings.builder}, the one covariance builder"
                     yield context.finding("COV001", module, node, message, fn=fn)
-
-
-class _Search:
-    """Which node performs a building operation."""
-
-    def __init__(self, context: Context, flow: Flow) -> None:
-        self.context = context
-        self.flow = flow
-        self.algebra = Algebra(flow)
-        self._known: dict[int, bool] = {}
-        self._halves: dict[FunctionInfo | ModuleInfo, set[int]] = {}
-
-    def operation(self, node: ir.Node, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
-        if isinstance(node, ir.AugAssign):
-            return self._in_place(node, module, fn)
-        if isinstance(node, ir.Assign) and node.value is not None:
-            return self._diagonal_assignment(node, module, fn)
-        if not isinstance(node, (ir.BinOp, ir.Call)):
-            return None
-        place = Place(node, module, fn)
-        for left, right in self.algebra.summands(node):
-            chosen = isinstance(node, ir.Call) and ir.last_name(node.func) == "where"
-            halved = chosen or (isinstance(node, ir.Call) and ir.last_name(node.func) == "stack")
-            halved = halved or (_halved(left) and _halved(right)) or id(node) in self._scaled_nodes(place)
-            what = self._sum(place.at(left), place.at(right), module, halved)
-            if chosen and what == "two covariances are blended":
-                continue
-            if what is not None:
-                return what
-        return self._normalise(place) or self._lerp(place) or self._diagonal_call(place, module) or self._products(place, module)
-
-    def _products(self, place: Place, module: ModuleInfo) -> str | None:
-        expr = place.expr
-        name = ir.last_name(expr.func) if isinstance(expr, ir.Call) else ""
-        if self.algebra.product(place) == "outer":
-            factor = place
-            if isinstance(expr, ir.BinOp):
-                factor = place.at(expr.left)
-            elif isinstance(expr, ir.Call) and name != "einsum":
-                factor = place.at(operands_of(expr)[0])
-            if self.algebra.normalised_factor(factor):
-                return "a factor is scaled so that its covariance has a fixed trace"
-        if isinstance(expr, ir.Call) and name in ("addmm", "baddbmm", "addbmm") and len(operands_of(expr)) >= 3:
-            first = place.at(operands_of(expr)[0])
-            if self.algebra.is_eye(first) and not _noise(first) and not self.context.offline(module):
-                return "a covariance is loaded or shrunk towards the identity"
-        if isinstance(expr, ir.Call) and name == "average" and expr.args and isinstance(expr.args[0].value, ir.Sequence):
-            items = expr.args[0].value.items
-            if len(items) > 1 and all(self.covariance(place.at(i)) for i in items):
-                return "two covariances are blended"
-        if isinstance(expr, ir.Call) and name in ("cat", "concat", "concatenate", "hstack") and expr.args:
-            items = expr.args[0].value.items if isinstance(expr.args[0].value, ir.Sequence) else []
-            weights = [w for i in items for w in self._root_weights(place.at(i))]
-            if any(self._complement(a, b) for a, b in itertools.permutations(weights, 2)):
-                return "two factors are blended"
-        if isinstance(expr, ir.BinOp) and expr.op == "-" and _negates(expr.right) and not self.context.offline(module):
-            if self.algebra.is_eye(place.at(expr.right)) and self.covariance(place.at(expr.left)):
-                return "a covariance is loaded or shrunk towards the identity"
-        return None
-
-    def _root_weights(self, place: Place) -> list[Place]:
-        # `sqrt(w)` of `sqrt(w) * factor`.
-        expr = place.expr
-        if not (isinstance(expr, ir.BinOp) and expr.op == "*"):
-            return [w for s in self.algebra.behind(place) for w in self._root_weights(s)] if isinstance(expr, ir.Name) else []
-        out: list[Place] = []
-        for side in (expr.left, expr.right):
-            inner = _unviewed(place.at(side)).expr
-            if isinstance(inner, ir.Call) and ir.last_name(inner.func) == "sqrt":
-                out.append(place.at(receiver_or_argument(inner)))
-            elif isinstance(inner, ir.BinOp) and inner.op == "**":
-                out.append(place.at(inner.left))
-        return out
-
-    def _scaled_nodes(self, place: Place) -> set[int]:
-        # The expressions of this body that are multiplied or divided by a literal, directly or under a name.
-        owner = place.fn if place.fn is not None else place.module
-        if owner not in self._halves:
-            body = place.fn.node.body if place.fn is not None else place.module.tree.body
-            found: set[int] = set()
-            for node in ir.walk_own(body):
-                if isinstance(node, ir.BinOp) and node.op in ("*", "/"):
-                    for side, other in ((node.left, node.right), (node.right, node.left)):
-                        if isinstance(other, ir.Constant):
-                            found.add(id(side))
-                            found.update(id(p.expr) for p in self.algebra.behind(place.at(side)))
-                elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("mul", "div", "mul_", "div_", "multiply", "divide"):
-                    found.update(id(o) for o in operands_of(node))
-            self._halves[owner] = found
-        return self._halves[owner]
-
-    def _sum(self, left: Place, right: Place, module: ModuleInfo, halved: bool = False) -> str | None:
-        for one, other in ((left, right), (right, left)):
-            adjoint = self.algebra.adjoint_of(other)
-            if adjoint is not None and self._same(adjoint, one) and not self._excluded(one):
-                # Without the half it may be a derivative, 2 Re of something, unless it is a covariance.
-                if halved or self.covariance(one):
-                    return "a matrix is hermitised"
-            transposed = self.algebra.transpose_of(other)
-            if transposed is not None and self._same(transposed, one) and self.covariance(one):
-                return "a covariance is symmetrised"
-        for one, other in ((left, right), (right, left)):
-            if self.algebra.is_eye(other) and not self.algebra.is_eye(one) and self.covariance(self._scaled(one)[1]):
-                if not self.context.offline(module) and not _noise(other):
-                    return "a covariance is loaded or shrunk towards the identity"
-        return self._blend(left, right, halved)
-
-    def _same(self, one: Place, other: Place) -> bool:
-        cores = {key(self.algebra.core(p).expr) for p in [other, *self.algebra.behind(self.algebra.core(other))]}
-        return key(self.algebra.core(one).expr) in cores
-
-    def _excluded(self, place: Place) -> bool:
-        core = self.algebra.core(place)
-        if any(self.algebra.product(p) == "gram" for p in [core, *self.algebra.behind(core)]):
-            return True
-        return bool(_words(core.expr) & {"fisher", "fim", "hess", "hessian", "gram", "jac", "kernel", "weight"})
-
-    def _blend(self, left: Place, right: Place, halved: bool = False) -> str | None:
-        message = "two covariances are blended"
-        (a, one), (b, other) = self._scaled(left), self._scaled(right)
-        if halved and self.covariance(left) and self.covariance(right) and key(left.expr) != key(right.expr):
-            return message
-        if a is not None and b is not None:
-            for (a1, x), (b1, y) in itertools.product([(a, one), (one, a)], [(b, other), (other, b)]):
-                if (self._complement(a1, b1) or self._complement(b1, a1)) and (self.covariance(x) or self.covariance(y)):
-                    return message
-        if a is not None and b is not None and self.covariance(one) and self.covariance(other):
-            return message
-        for start, step in ((left, other if b is not None else None), (right, one if a is not None else None)):
-            if step is not None and isinstance(step.expr, ir.BinOp) and step.expr.op == "-":
-                if key(step.expr.right) == key(start.expr) and self.covariance(start):
-                    return message
-        return None
-
-    def _scaled(self, place: Place) -> tuple[Place | None, Place]:
-        expr = place.expr
-        if isinstance(expr, ir.Name):
-            products = [p for p in self.algebra.behind(place) if isinstance(p.expr, ir.BinOp) and p.expr.op == "*"]
-            if len(products) == 1 and len(self.algebra.behind(place)) == 1:
-                return self._scaled(products[0])
-        operands: list[ir.Expr] = []
-        if isinstance(expr, ir.BinOp) and expr.op == "@" and isinstance(expr.left, ir.BinOp) and expr.left.op == "*":
-            return place.at(expr.left.left), place
-        if isinstance(expr, ir.BinOp) and expr.op == "*":
-            operands = [expr.left, expr.right]
-        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("mul", "multiply", "mul_"):
-            operands = operands_of(expr)
-        if len(operands) != 2:
-            return None, place
-        first, second = place.at(operands[0]), place.at(operands[1])
-        return (second, first) if self.covariance(first) else (first, second)
-
-    def _complement(self, one: Place, other: Place) -> bool:
-        candidates = [one, *self.algebra.behind(_unviewed(one))]
-        for candidate in candidates:
-            expr = _unviewed(candidate).expr
-            if isinstance(expr, ir.BinOp) and expr.op == "-" and isinstance(expr.left, ir.Constant) and expr.left.value in (1, 1.0):
-                if key(_unviewed(candidate.at(expr.right)).expr) == key(_unviewed(other).expr):
-                    return True
-        return False
-
-    def _lerp(self, place: Place) -> str | None:
-        expr = place.expr
-        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("lerp", "lerp_"):
-            operands = [place.at(o) for o in operands_of(expr)][:2]
-            if any(self.covariance(o) for o in operands):
-                return "two covariances are blended"
-            adjoint = self.algebra.adjoint_of(operands[-1])
-            if adjoint is not None and self._same(adjoint, operands[0]):
-                return "a matrix is hermitised"
-        return None
-
-    def _normalise(self, place: Place) -> str | None:
-        expr = place.expr
-        name = ir.last_name(expr.func) if isinstance(expr, ir.Call) else ""
-        divides = name in ("div", "div_", "divide", "true_divide", "divide_")
-        times = name in ("mul", "mul_", "multiply")
-        if isinstance(expr, ir.Call) and (divides or times):
-            operands = operands_of(expr)
-        elif isinstance(expr, ir.BinOp) and expr.op in ("/", "*"):
-            operands, divides, times = [expr.left, expr.right], expr.op == "/", expr.op == "*"
-        else:
-            return None
-        if len(operands) < 2:
-            return None
-        first, second = place.at(operands[0]), place.at(operands[1])
-        if divides and self.algebra.product(first) == "outer":
-            factor = place.at(getattr(first.expr, "left", first.expr))
-            normed = self.algebra.norm_of(second)
-            if normed is not None and self._same(normed, factor):
-                return "a matrix is normalised by a trace"
-        pairs = [(first, self.algebra.trace_of(second))] if divides else []
-        pairs += [(first, self.algebra.over_trace(second)), (second, self.algebra.over_trace(first))] if times else []
-        return next((self._normalised(m, t) for m, t in pairs if t is not None and self._normalised(m, t)), None)
-
-    def _normalised(self, matrix: Place, traced: Place) -> str | None:
-        inside = [matrix, self._scaled(matrix)[1]]
-        if any(self._same(traced, m) for m in inside) or any(self.covariance(m) for m in inside):
-            return "a matrix is normalised by a trace"
-        return None
-
-    # -- in place
-
-    def _in_place(self, node: ir.AugAssign, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
-        target, value = Place(node.target, module, fn), Place(node.value, module, fn)
-        if node.op == "+":
-            owner = self._diagonal_owner(target)
-            if owner is not None and self.covariance(owner) and not self.context.offline(module):
-                return "a covariance's diagonal is loaded in place"
-            before = [p for p in self.algebra.behind(target) if p.expr is not node.value]
-            if len(before) == 1 and isinstance(node.target, ir.Name):
-                return self._sum(target, value, module) or self._sum(before[0], value, module)
-            return self._sum(target, value, module)
-        if node.op == "-" and _negates(node.value) and not self.context.offline(module):
-            if self.algebra.is_eye(value) and self.covariance(target):
-                return "a covariance is loaded or shrunk towards the identity"
-        normed = self.algebra.norm_of(value) if node.op == "/" else None
-        if normed is not None and self._same(normed, target) and self.covariance(target):
-            return "a covariance is normalised"
-        traced = self.algebra.trace_of(value) if node.op == "/" else None
-        traced = self.algebra.over_trace(value) if node.op == "*" else traced
-        return self._normalised(target, traced) if traced is not None else None
-
-    def _diagonal_assignment(self, node: ir.Assign, module: ModuleInfo, fn: FunctionInfo | None) -> str | None:
-        for target in node.targets:
-            if isinstance(target, ir.Subscript) and not self.context.offline(module):
-                owner = self._diagonal_owner(Place(target, module, fn))
-                if owner is not None and self.covariance(owner):
-                    return "a covariance's diagonal is written"
-        return None
-
-    def _diagonal_owner(self, place: Place) -> Place | None:
-        expr = place.expr
-        found = operand(expr, frozenset({"diagonal"}))
-        if found is not None:
-            return place.at(found)
-        if isinstance(expr, ir.Subscript):
-            index = expr.index
-            if isinstance(index, ir.Slice) and index.step is not None:
-                flat = operand(expr.value, frozenset({"view", "flatten", "ravel", "reshape"}))
-                if flat is not None or (isinstance(expr.value, ir.Attribute) and expr.value.attr == "flat"):
-                    return place.at(flat if flat is not None else expr.value.value)  # type: ignore[attr-defined]
-            if isinstance(index, ir.Sequence):
-                names = [key(i) for i in index.items if isinstance(i, (ir.Name, ir.Call))]
-                if len(names) != len(set(names)):
-                    return place.at(expr.value)
-            called = [p.expr for p in [place.at(index), *self.algebra.behind(place.at(index))]]
-            if any(isinstance(c, ir.Call) and ir.last_name(c.func).startswith("diag_indices") for c in called):
-                return place.at(expr.value)
-            inner = self._diagonal_owner(place.at(expr.value))
-            if inner is not None:
-                return inner
-        return next((o for s in self.algebra.behind(place) if (o := self._diagonal_owner(s)) is not None), None)
-
-    def _diagonal_call(self, place: Place, module: ModuleInfo) -> str | None:
-        expr = place.expr
-        if not isinstance(expr, ir.Call) or self.context.offline(module):
-            return None
-        name = ir.last_name(expr.func)
-        owner: Place | None = None
-        if name in ("fill_diagonal_", "fill_diagonal", "diagonal_scatter"):
-            owner = place.at(receiver_or_argument(expr))
-        elif name in ("add_", "copy_", "fill_") and isinstance(expr.func, ir.Attribute):
-            owner = self._diagonal_owner(place.at(expr.func.value))
-        return "a covariance's diagonal is loaded in place" if owner is not None and self.covariance(owner) else None
-
-    # -- what is a covariance
-
-    def covariance(self, place: Place, depth: int = 6) -> bool:
-        """Whether the value looks like a covariance matrix."""
-        identity = id(place.expr)
-        if identity in self._known:
-            return self._known[identity]
-        self._known[identity] = False
-        result = self._covariance(place, depth)
-        if result or depth == 6:
-            self._known[identity] = result
-        else:
-            del self._known[identity]
-        return result
-
-    def _covariance(self, place: Place, depth: int) -> bool:
-        core = self.algebra.core(place)
-        expr = core.expr
-        if isinstance(expr, (ir.Name, ir.Attribute)):
-            name = ir.last_name(expr)
-            words = _words(expr)
-            if words & _OTHER_WORDS or (name.isupper() and len(name) > 1 and "_" not in name):
-                return False
-            if words & _COVARIANCE_WORDS or _R.match(name):
-                return True
-        product = self.algebra.product(core)
-        if product:
-            return product == "outer"
-        if depth == 0:
-            return False
-        if isinstance(expr, ir.Call):
-            return self._call(core, expr, depth)
-        if isinstance(expr, ir.Name):
-            return self._measured(core, expr.id) or any(self.covariance(s, depth - 1) for s in self._sources(core))
-        if isinstance(expr, ir.BinOp) and expr.op in ("+", "-", "*", "/"):
-            sides = [expr.left] if expr.op == "/" else [expr.left, expr.right]
-            return any(self.covariance(core.at(s), depth - 1) for s in sides)
-        return False
-
-    def _call(self, core: Place, expr: ir.Call, depth: int) -> bool:
-        name = ir.last_name(expr.func)
-        if name == "dense" or (set(name.lower().split("_")) & _COVARIANCE_WORDS and not set(name.lower().split("_")) & _OTHER_WORDS):
-            return True
-        for callee in self.flow.callees(core):
-            if isinstance(callee, Func) and not callee.weak:
-                if callee.fn.symbol == self.context.settings.builder:
-                    return True
-                if any(self.covariance(r, depth - 1) for r in self.flow.returns(callee.fn)):
-                    return True
-        return self.algebra.adjoint_of(core) is not None and False
-
-    def _sources(self, core: Place) -> list[Place]:
-        return self.flow.definitions(core, core.expr.id) if isinstance(core.expr, ir.Name) else []
-
-    def _measured(self, core: Place, name: str) -> bool:
-        # Its trace, or eigenvalues, are taken in the same function, and it is no Gram matrix.
-        if core.fn is None or any(self.algebra.product(p) == "gram" for p in self.algebra.behind(core)):
-            return False
-        for node in ir.walk_own(core.fn.node.body):
-            if isinstance(node, ir.Call) and ir.last_name(node.func) in ("eigh", "eigvalsh", "trace"):
-                inner = self.algebra.core(core.at(receiver_or_argument(node))).expr
-                if isinstance(inner, ir.Name) and inner.id == name:
-                    return True
-        return False
-
-
-def _halved(expr: ir.Expr) -> bool:
-    if isinstance(expr, ir.BinOp) and expr.op in ("*", "/"):
-        return isinstance(expr.left, ir.Constant) or isinstance(expr.right, ir.Constant)
-    return (isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("triu", "tril")) or (
-        isinstance(expr, ir.Attribute) and isinstance(expr.value, ir.Call) and _halved(expr.value)
-    )
-
-
-def _negates(expr: ir.Expr) -> bool:
-    return any(isinstance(n, ir.UnaryOp) and n.op == "-" for n in ir.walk(expr))
-
-
-def _unviewed(place: Place) -> Place:
-    expr = place.expr
-    while True:
-        if isinstance(expr, ir.Subscript):
-            expr = expr.value
-        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("view", "reshape", "unsqueeze", "to"):
-            expr = receiver_or_argument(expr)
-        else:
-            return place.at(expr)
-
-
-def _words(expr: ir.Expr) -> set[str]:
-    return set(re.split(r"_|\d+", ir.last_name(expr).lower()))
-
-
-def _noise(place: Place) -> bool:
-    return any("noise" in ir.last_name(n) for n in ir.walk(place.expr) if isinstance(n, (ir.Name, ir.Attribute)))
 
 
 _SETTINGS = {
@@ -514,6 +109,13 @@ _INVALID = (
     _case("averaged in place", "out = R_pred * (1 - b)\n    out += R_samp * b\n    return out", arguments="R_pred, R_samp, b"),
     _case("a running average", "return 0.9 * cov + 0.1 * x @ x.mH", arguments="cov, x"),
     _case("loaded by addmm", "return torch.addmm(eps * torch.eye(4), f, f.mH)", arguments="f, eps"),
+    _case("loaded eigenvalues", "w, v = torch.linalg.eigh(R)\n    return (v * (w + eps)) @ v.mH", arguments="R, eps"),
+    _case("hermitised by taking half the skew part away", "return R - 0.5 * (R - R.mH)"),
+    _case("hermitised in a helper of two", "return half(R, R.mH)", head="def half(a, b):\n    return (a + b) / 2\n"),
+    _case("mirrored by loops", "for i in range(4):\n        for j in range(i):\n            R[i, j] = R[j, i].conj()\n    return R"),
+    _case("normalised by its norm", "return R / torch.linalg.matrix_norm(R)"),
+    _case("normalised in a helper of two", "return scaled(x, torch.trace(x))", head="def scaled(m, p):\n    return m / p\n", arguments="x"),
+    _case("blended by stepping back", "return R_pred - b * (R_pred - R_samp)", arguments="R_pred, R_samp, b"),
     _case("loaded by a stride", "R.view(-1)[::5] += eps\n    return R", arguments="R, eps"),
     Case("a missing builder", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n", "pkg/offline.py": ""}),
 )  # fmt: skip
@@ -530,6 +132,8 @@ _VALID = (
     _case("an identity plus a vector", "return torch.eye(4) + x", arguments="x"),
     _case("the mean power", "return torch.trace(R).real / 144"),
     _case("a derivative of a product", "half = d @ g.mH\n    return half + half.mH", arguments="d, g"),
+    _case("two covariances side by side", "return torch.stack([R_pred, R_samp])", arguments="R_pred, R_samp"),
+    _case("a difference of covariances", "return (R_pred - R_samp).abs().sum()", arguments="R_pred, R_samp"),
     _case("an adjoint alone", "return R.mH @ R"),
     _case("a sum of two different matrices", "return a + b.mH", arguments="a, b"),
     _case("a Fisher matrix", "return 0.5 * (fisher + fisher.mT)", arguments="fisher"),
@@ -541,7 +145,7 @@ _VALID = (
 _LIMITS = (
     _case("elementwise with explicit loops", "for i in range(4):\n        R[i][i] = R[i][i] + 1\n    return R"),
     _case("a factor scaled by its norm, its product elsewhere", "return f / f.abs().square().sum().sqrt()", arguments="f"),
-    _case("loaded eigenvalues", "w, v = torch.linalg.eigh(R)\n    return (v * (w + eps)) @ v.mH", arguments="R, eps"),
+    _case("a mask on the elements off the diagonal", "return R * (1 - a * (1 - torch.eye(4)))", arguments="R, a"),
 )  # fmt: skip
 
 RULE = Rule(

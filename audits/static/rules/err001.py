@@ -46,7 +46,7 @@ def check(context: Context) -> Iterable[Finding]:
                     continue
                 if message is not None and not _last_frame(node, symbol_at(module, node.line)):
                     yield context.finding("ERR001", module, node, message)
-            elif isinstance(node, ir.Call) and ir.last_name(node.func) in names:
+            elif isinstance(node, ir.Call) and ir.dotted(node.func) in names:
                 given = {ir.last_name(a.value) for a in node.args}
                 if given & _BROAD:
                     yield context.finding("ERR001", module, node, "suppress() swallows every exception")
@@ -55,8 +55,15 @@ def check(context: Context) -> Iterable[Finding]:
 
 
 def _suppressors(tree: ir.Module) -> set[str]:
-    imported = [n for n in ir.walk(tree) if isinstance(n, ir.ImportFrom) and n.module == "contextlib"]
-    return {"suppress"} | {asname for n in imported for name, asname in n.names if name == "suppress" and asname}
+    """The spellings of contextlib.suppress in a module, as its imports bind it."""
+    out = set()
+    for node in ir.walk(tree):
+        if isinstance(node, ir.ImportFrom) and node.module == "contextlib":
+            out |= {asname or name for name, asname in node.names if name == "suppress"}
+            out |= {"suppress" for name, _ in node.names if name == "*"}
+        elif isinstance(node, ir.Import):
+            out |= {f"{asname or name}.suppress" for name, asname in node.names if name == "contextlib"}
+    return out
 
 
 def _leaves(body: list[ir.Stmt]) -> list[ir.Stmt]:

@@ -49,6 +49,25 @@ def _method(name: str, source: str, **others: str) -> Case:
 
 _T = "import torch\n"
 _INVALID = (
+    _case(
+        "a module of unknown origin that is declared as one",
+        _T + "from torch import nn\nfrom somewhere import load\nclass Net(nn.Module):\n    def encode(self, a):\n"
+        "        return torch.linalg.inv(a)\ndef step(a: torch.Tensor):\n    net: nn.Module = load()\n    return net.encode(a)\n",
+    ),
+    _case(
+        "one of more methods than are kept apart",
+        _T + "class Base:\n    def run(self, a):\n        return a\n"
+        + "".join(f"class C{n}(Base):\n    def run(self, a):\n        return a + {n}\n" for n in range(60))
+        + "class Last(Base):\n    def run(self, a):\n        return torch.linalg.inv(a)\n"
+        + "def step(a: torch.Tensor, base: Base):\n    return base.run(a)\n",
+    ),
+    _case(
+        "an attribute of one of more objects than are kept apart",
+        _T + "".join(f"class C{n}:\n    def run(self, a):\n        return a + {n}\n" for n in range(60))
+        + "class Last:\n    def run(self, a):\n        return torch.linalg.inv(a)\n"
+        + "ALL = [" + ", ".join(f"C{n}()" for n in range(60)) + ", Last()]\n"
+        + "def step(a: torch.Tensor):\n    for one in ALL:\n        a = one.run(a)\n    return a\n",
+    ),
     _case("direct", _T + "def step(a, b):\n    return torch.linalg.solve(a, b)\n"),
     _case("alias of the module", "import torch.linalg as la\ndef step(a, b):\n    return la.solve(a, b)\n"),
     _case("from import under another name", "from torch.linalg import inv as f\ndef step(a):\n    return f(a)\n"),

@@ -48,7 +48,7 @@ def _offline(context: Context) -> Iterable[Finding]:
                 caller, line = reached.via[fn]
                 if context.offline(caller.module):
                     continue
-                node = next(r.node for r in reached.units[caller].refs if r.fn is fn and r.node.line == line)
+                node = next(r.node for r in reached.units[caller].refs if fn in context.analysis.targets(r) and r.node.line == line)
                 message = f"{fn.symbol} belongs to an offline module, and the hot path refers to it"
                 path = reached.path_to(fn, fn.node.line)
                 yield context.finding(

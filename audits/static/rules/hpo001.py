@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -41,6 +42,7 @@ _COUNTS = frozenset(
         "max_examples",
     ]
 )
+_KEYED = frozenset({"setdefault", "get", "pop", "getattr", "set", "override"})
 _SIZE = 100  # below it a literal for a word as general as `count`, outside the search's modules, is no dataset size
 _SUBSETS = {"Subset": 1, "random_split": 1, "islice": 1, "take": 0, "select": 0, "head": 0, "narrow": 2, "sample": 0}
 _DATA_WORDS = re.compile(r"data|train|val|test|ind(ex|ices)|idx|perm|order|sample|scene|shard|subset|split|loader", re.I)
@@ -49,7 +51,7 @@ _DATA_WORDS = re.compile(r"data|train|val|test|ind(ex|ices)|idx|perm|order|sampl
 def check(context: Context) -> Iterable[Finding]:
     """One finding for each literal, at the literal."""
     settings = context.settings
-    flow = Flow(context.analysis)
+    flow = context.flow
     roots = entry_functions(context.analysis, settings.objective)
     modules = context.project.in_modules(settings.hpo_modules)
     if not modules:
@@ -114,6 +116,7 @@ def _named_sinks(
     flow: Flow, sizes: tuple[str, ...], module: ModuleInfo, fn: FunctionInfo | None, body: list[ir.Node]
 ) -> Iterator[tuple[str, ir.Expr]]:
     lowered = {s.lower() for s in sizes}
+    ending = re.compile(rf"\b({'|'.join(map(re.escape, sizes))})\s*[=:]\s*$")
     assigned = re.compile(rf"\b({'|'.join(map(re.escape, sizes))})\s*[=:]\s*\d")
     for node in body:
         if isinstance(node, ir.Param) and node.name.lower() in lowered and node.default is not None:
@@ -122,6 +125,15 @@ def _named_sinks(
             yield from _assigned(node, lowered)
         elif isinstance(node, ir.Call):
             yield from _passed(flow.callees(Place(node, module, fn)), node, lowered)
+            yield from _spread(flow, Place(node, module, fn), node, lowered)
+            plain = [a.value for a in node.args if a.keyword is None]
+            for before, value in itertools.pairwise(plain):
+                if ir.last_name(node.func) in _KEYED and _is_key(before, lowered):
+                    yield _text(before), value
+        elif isinstance(node, ir.FString):
+            for part, value in zip(node.parts, node.parts[1:], strict=False):
+                if isinstance(part, ir.Constant) and ending.search(str(part.value)):
+                    yield str(part.value), value
         elif isinstance(node, ir.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if key is not None and _is_key(key, lowered):
@@ -164,6 +176,20 @@ def _passed(callees: Iterable[object], node: ir.Call, sizes: set[str]) -> Iterat
             yield from ((n, v) for n, v in zip(names, plain, strict=False) if n.lower() in sizes)
     if ir.last_name(node.func) == "setattr" and len(node.args) == 3 and _is_key(node.args[1].value, sizes):
         yield _text(node.args[1].value), node.args[2].value
+
+
+def _spread(flow: Flow, place: Place, node: ir.Call, sizes: set[str]) -> Iterator[tuple[str, ir.Expr]]:
+    # `load(*[80_000, 100])`
+    before = [a for a in node.args if a.keyword is None]
+    for start, arg in enumerate(before):
+        if arg.star == "*":
+            tables = [place.at(arg.value), *flow.sources(place.at(arg.value))]
+            items = next((t.expr.items for t in tables if isinstance(t.expr, ir.Sequence) and t.fn is place.fn), [])
+            for callee in flow.callees(place):
+                if isinstance(callee, Func) and not callee.weak:
+                    names = [p.name for p in callee.fn.positional][(1 if callee.bound else 0) + start :]
+                    yield from ((n, v) for n, v in zip(names, items, strict=False) if n.lower() in sizes)
+            break
 
 
 def _is_key(key: ir.Expr, sizes: set[str]) -> bool:
@@ -264,6 +290,15 @@ _INVALID = (
     _case("a branch", "return fit(n_train=cfg.hpo.n if cfg.hpo.n else 80_000)"),
     _case("a default of the trained function", "return load(cfg)", before="from pkg.deep import load\n",
           deep="def load(cfg, n_train=80_000):\n    return n_train\n"),
+    _case("an enumeration", "return fit(n_train=Sizes.TRAIN.value)",
+          before="from enum import Enum\nclass Sizes(Enum):\n    TRAIN = 80_000\n"),
+    _case("a default of the environment", "import os\n    return fit(n_train=int(os.environ.get('N', '80000')))"),
+    _case("unpacked positions", "sizes = [80_000, 100]\n    return fit(*sizes)"),
+    _case("a default that is set", "plan = dict(cfg.data)\n    plan.setdefault('n_train', 80_000)\n    return fit(**plan)"),
+    _case("a global that is set elsewhere", "return fit(n_train=SIZE)",
+          before="SIZE = 0\ndef setup():\n    global SIZE\n    SIZE = 80_000\n"),
+    _case("a star import", "return fit(n_train=SIZE)", before="from pkg.sizes import *\n", sizes="SIZE = 80_000\n"),
+    _case("a formatted command-line text", "return cfg.parse([f'--data.n_train={80_000}'])"),
     _case("a list that is filled", "sizes = []\n    sizes.append(80_000)\n    return fit(n_train=sizes[0])"),
     _case("a field", "return Plan(cfg).run()", before="class Plan:\n    def __init__(self, cfg):\n        self.size = 80_000\n"
           "    def run(self):\n        return fit(n_train=self.size)\n"),

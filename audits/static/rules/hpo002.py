@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir
-from audits.static.algebra import key
+from audits.static.expressions import key
 from audits.static.findings import Finding, Step
 from audits.static.flow import Flow, Place
 from audits.static.project import FunctionInfo, ModuleInfo
@@ -28,7 +28,7 @@ _SCORES = frozenset({"objective", "best_objective", "best_score", "best_val", "b
 
 def check(context: Context) -> Iterable[Finding]:
     """Studies without a reasoned direction, and sign flips."""
-    flow = Flow(context.analysis)
+    flow = context.flow
     studies = 0
     for unit in [*context.analysis.modules.values(), *context.analysis.cold.values()]:
         for call in unit.calls:
@@ -208,6 +208,8 @@ def _flipped(flow: Flow, place: Place) -> Place | None:
     if isinstance(expr, ir.Call):
         name = ir.last_name(expr.func)
         plain = [a.value for a in expr.args]
+        if name == "map" and len(plain) > 1 and ir.last_name(plain[0]) in _NEGATIONS:
+            return place.at(plain[1])
         if name in _NEGATIONS:
             return place.at(plain[0]) if plain else place.at(expr.func)
         if name in ("mul", "multiply", "prod", "pow") and any(_negative(flow, place.at(a)) for a in plain):
@@ -233,6 +235,8 @@ def _constant(flow: Flow, place: Place) -> bool:
 
 def _negative(flow: Flow, place: Place) -> bool:
     expr = place.expr
+    if isinstance(expr, ir.Sequence):
+        return any(_negative(flow, place.at(i)) for i in expr.items)
     if isinstance(expr, ir.UnaryOp) and expr.op == "-":
         return _constant(flow, place.at(expr.operand))
     if isinstance(expr, ir.Name):
@@ -269,6 +273,10 @@ def _upstream(flow: Flow, place: Place, modules: list[ModuleInfo], context: Cont
         return [place.at(c) for c in ir.children(expr) if isinstance(c, ir.Expr)]
     if isinstance(expr, ir.IfExp):
         return [place.at(expr.body), place.at(expr.orelse)]
+    if isinstance(expr, ir.Dict):
+        return [place.at(v) for v in expr.values]
+    if isinstance(expr, ir.Comprehension):
+        return [place.at(expr.value or expr.element), *(place.at(c.iter) for c in expr.clauses)]
     return [place.at(expr.value)] if isinstance(expr, ir.Subscript) else []
 
 
@@ -355,6 +363,10 @@ RULE = Rule(
         _case("taken from nothing", "value = 0.0\n    value -= trainer.fit()\n    return value"),
         _case("a sign from a table", "signs = {'up': -1}\n    return signs['up'] * trainer.fit()"),
         _case("a negated field", "result = trainer.fit()\n    result.objective = -result.objective\n    return result.objective"),
+        _case("negated in a dictionary", "out = {'v': -trainer.fit()}\n    return out['v']"),
+        _case("negated by map", "import operator\n    return next(map(operator.neg, [trainer.fit()]))"),
+        _case("negated in a generator", "return next(-x for x in [trainer.fit()])"),
+        _case("a product with minus one", "import math\n    return math.prod([trainer.fit(), -1])"),
         _case("inverted", "return 1.0 / trainer.fit()"),
         _case("times minus one", "return trainer.fit() * -1"),
         _case("times a negative constant", "sign = -1.0\n    return sign * trainer.fit()"),

@@ -70,9 +70,7 @@ def test_an_optimizer_that_steps_once_per_two_batches_is_caught(folder, monkeypa
 
 def test_steps_that_are_undone_are_caught(folder, monkeypatch):
     clean_step = ris_pipeline.training.loop.guarded_step
-    monkeypatch.setattr(
-        ris_pipeline.training.loop, "guarded_step", lambda optimizer, finite: clean_step(optimizer, torch.tensor(False))
-    )
+    monkeypatch.setattr(ris_pipeline.training.loop, "guarded_step", lambda optimizer, finite: clean_step(optimizer, torch.tensor(False)))
     (result,) = selection.check_steps(selection.run(folder, "undone", epochs=1))
     assert "left the weights as they were" in result.message
 
@@ -143,9 +141,7 @@ def test_when_patience_stops(values, patience, epochs, expected):
 
 def test_a_rate_that_changes_per_epoch_is_caught(folder, monkeypatch):
     clean_rate = ris_pipeline.training.loop.learning_rate
-    monkeypatch.setattr(
-        ris_pipeline.training.loop, "learning_rate", lambda step, total, config: clean_rate(step // 3 * 3, total, config)
-    )
+    monkeypatch.setattr(ris_pipeline.training.loop, "learning_rate", lambda step, total, config: clean_rate(step // 3 * 3, total, config))
     (result,) = selection.check_rates(selection.run(folder, "per-epoch", epochs=2))
     assert "does not fall with every step" in result.message
 

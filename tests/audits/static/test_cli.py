@@ -212,7 +212,7 @@ def test_a_crash_is_never_clean(project: Path, monkeypatch: pytest.MonkeyPatch, 
     def crash(*args: object, **kwargs: object) -> None:
         raise RuntimeError("broken analyser")
 
-    monkeypatch.setattr(cli, "run_audit", crash)
+    monkeypatch.setattr(cli, "audit", crash)
     assert run(project) == 3
     assert "broken analyser" in capsys.readouterr().err
 

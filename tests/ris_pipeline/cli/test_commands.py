@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from audits import static
+from audits.static.errors import AuditIncompleteError
 from ris_pipeline.cli import commands, main
 from ris_pipeline.cli import quickstart as quickstart_module
 from ris_pipeline.config import keys, load_config, read_toml, to_toml
@@ -204,6 +206,44 @@ def test_a_study_is_continued_until_it_has_its_trials(line, tmp_path):
     assert len(optuna.load_study(study_name="ris", storage=f"sqlite:///{study / 'study.db'}").trials) == 1
     assert ris(*words, "--hpo.trials", 2) == 0
     assert len(optuna.load_study(study_name="ris", storage=f"sqlite:///{study / 'study.db'}").trials) == 2
+
+
+def test_checkpoint_and_study_carry_the_verdict_on_the_code_that_made_them(line):
+    import optuna
+
+    verdict = static.preflight(Path(static.__file__).parents[2], static.TABLES / "ris_pipeline.toml").record
+    assert verdict["status"] == "proved"
+    assert load_model(line / "run").record["preflight"] == verdict
+    study = optuna.load_study(study_name="ris", storage=f"sqlite:///{line / 'study' / 'study.db'}")
+    assert study.user_attrs["preflight"] == verdict
+
+
+@pytest.mark.parametrize("command", ["train", "hpo"])
+def test_a_preflight_with_findings_stops_the_command(line, tmp_path, monkeypatch, capsys, command):
+    found = static.Verdict("violated", "0" * 64, ("ris_pipeline/losses.py:1: HOT001 [solve] is on the hot path",), ("HOT001",))
+    monkeypatch.setattr(commands.static, "preflight", lambda root, table: found)
+    words = (command, "--data", line / "data", "--out", tmp_path / "out", "--config", line.toml)
+    assert ris(*words) == 1
+    told = capsys.readouterr().out
+    assert "ris_pipeline/losses.py:1: HOT001 [solve] is on the hot path" in told
+    assert "--no-preflight" in told
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_the_preflight_can_be_skipped_and_that_is_recorded(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands.static, "preflight", None)
+    words = ("train", "--data", line / "data", "--out", tmp_path / "out", "--config", line.toml, "--train.epochs", 1)
+    assert ris(*words, "--no-preflight") == 0
+    assert load_model(tmp_path / "out").record["preflight"] == {"status": "skipped"}
+
+
+def test_a_preflight_that_cannot_be_completed_is_exit_code_3(line, tmp_path, monkeypatch, capsys):
+    def broken(root, table):
+        raise AuditIncompleteError("the analyser stopped")
+
+    monkeypatch.setattr(commands.static, "preflight", broken)
+    assert ris("train", "--data", line / "data", "--out", tmp_path / "out", "--config", line.toml) == 3
+    assert "the analyser stopped" in capsys.readouterr().err
 
 
 def test_shards_made_in_two_goes_equal_those_of_one(line, tmp_path, capsys):

@@ -1,0 +1,70 @@
+"""What a covariance is called, and which parameters of a function take one."""
+
+from __future__ import annotations
+
+import re
+
+from audits.static import ir
+from audits.static.engine import Unit
+from audits.static.interp import _Silent
+from audits.static.origins import Origins
+from audits.static.project import ClassInfo, FunctionInfo
+from audits.static.values import Inst
+
+COVARIANCE_WORDS = frozenset({"cov", "covs", "covar", "covariance", "covariances", "scm"})
+OTHER_WORDS = frozenset(
+    ["loss", "weight", "weights", "beta", "error", "nmse", "term", "terms", "scale", "head", "config", "cfg", "name", "loading",
+     "dim", "fisher", "fim", "hess", "hessian", "gram", "crb", "jac", "jacobian", "kernel", "graph", "adjacency", "adj", "info",
+     "path", "paths", "factor", "module", "builder", "shape", "trace", "rank", "noise", "prior", "posterior"]
+)  # fmt: skip
+LETTERS = re.compile(r"^(R|R_?[a-z]\w{0,7}|Rxx|Ryy|r_(samp|sample|eff|pred|hat|blend|true))$")
+_MEMBERS = re.compile(r"^(effective|eff|blended|r_eff|r_blend)$", re.I)
+
+
+def words(expr: ir.Expr | str) -> set[str]:
+    """The words of a name, in lower case."""
+    name = expr if isinstance(expr, str) else ir.last_name(expr)
+    return set(re.split(r"_|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+
+
+def named_covariance(name: str) -> bool:
+    """Whether a name says that it holds a covariance matrix."""
+    found = words(name)
+    return not found & OTHER_WORDS and (bool(found & COVARIANCE_WORDS) or bool(LETTERS.match(name)) or bool(_MEMBERS.match(name)))
+
+
+class Covariances:
+    """The type that the builder returns, and the parameters that take it."""
+
+    def __init__(self, origins: Origins, builder: FunctionInfo) -> None:
+        self.origins = origins
+        self.builder = builder
+        self.home = builder.module
+        self.kinds = self._types(builder.node.returns, builder)
+        self._parameters: dict[FunctionInfo, list[ir.Param]] = {}
+
+    def _types(self, annotation: ir.Expr | None, fn: FunctionInfo) -> set[ClassInfo]:
+        if annotation is None:
+            return set()
+        interp = _Silent(self.origins.analysis, Unit(fn.module, fn, hot=False, settled=True))
+        return {v.cls for v in interp.annotation(annotation, fn.scope.parent or fn.scope) if isinstance(v, Inst)}
+
+    def typed(self, param: ir.Param, fn: FunctionInfo) -> bool:
+        """Whether the annotation is the builder's own return type."""
+        return bool(self.kinds & self._types(param.annotation, fn))
+
+    def parameters(self, fn: FunctionInfo) -> list[ir.Param]:
+        """The parameters that take a covariance: by the builder's return type, else by name."""
+        found = self._parameters.get(fn)
+        if found is None:
+            params = fn.node.params
+            if fn.cls is not None and params and "staticmethod" not in fn.flags:
+                params = params[1:]
+            found = [p for p in params if self.typed(p, fn)]
+            found = found or [p for p in params if named_covariance(p.name)]
+            self._parameters[fn] = found
+        return found
+
+    def holds(self, origins_place: object) -> bool:
+        """Whether an expression is of the builder's return type."""
+        return any(isinstance(v, Inst) and v.cls in self.kinds for v in self.origins.values(origins_place))  # type: ignore[arg-type]

@@ -1,0 +1,269 @@
+"""CFG001: no undeclared key and no default at the place of use on configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from audits.static import ir, usage
+from audits.static.config_schema import Schema, stored
+from audits.static.configs import Configs, configs_of
+from audits.static.engine import Unit
+from audits.static.findings import Finding
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.settings import nearest
+from audits.static.values import Ext, Inst, Mod, UnknownValue
+
+MANUAL = """\
+A key that is read with a default exists twice: once where it is declared and once where it is read, until the two
+disagree; a key that is declared nowhere is always its default. This rule finds configuration by the names in
+`config.roots` and by the types of what they hold: dataclasses, pydantic and attrs models, NamedTuples, TypedDicts,
+plain classes, module-level dictionaries, modules of constants and argparse namespaces, with everything nested in them,
+under any alias, in helpers and in `self.config`. It reports reading an attribute or key that the class does not
+declare (fields, properties, methods and inherited members count), `getattr` with a default, `hasattr`, `.get(...)`,
+`in`, and `try ... except AttributeError` around a read - on the configuration or on its dictionary form.
+
+Configuration whose class derives from one outside the packages that may add members, and a `getattr` under a name
+that is computed at run time, are left alone.
+"""
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each read."""
+    configs = configs_of(context)
+    if configs.empty:
+        return
+    search = _Search(configs)
+    for unit in usage.cold_units(context.analysis):
+        seen: set[tuple[int, int]] = set()
+        for node, message in search.unit(unit):
+            if (node.line, node.column) not in seen:
+                seen.add((node.line, node.column))
+                yield context.finding("CFG001", unit.module, node, message, fn=unit.fn)
+
+
+class _Search:
+    def __init__(self, configs: Configs) -> None:
+        self.configs = configs
+        self.flow = configs.flow
+
+    def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
+        written = {id(t) for node in usage.own_nodes(unit) for t in stored(node)}
+        for node in usage.own_nodes(unit):
+            if isinstance(node, ir.Attribute) and id(node) not in written:
+                yield from self._attribute(unit, node)
+            elif isinstance(node, ir.Subscript) and id(node) not in written:
+                yield from self._subscript(unit, node)
+            elif isinstance(node, ir.Call):
+                yield from self._call(unit, node)
+            elif isinstance(node, ir.Compare) and set(node.ops) & {"in", "not in"}:
+                yield from self._membership(unit, node)
+            elif isinstance(node, ir.Try):
+                yield from self._attempt(unit, node)
+
+    # -- undeclared keys
+
+    def _attribute(self, unit: Unit, node: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
+        receivers = unit.receivers.get(node, frozenset())
+        declared = self.configs.declared(unit, node.value)
+        others = [] if declared else [r for r in receivers if isinstance(r, (Inst, Mod)) and not self._is_config(r)]
+        unknown = any(isinstance(r, UnknownValue) for r in receivers)
+        schemas = self.configs.schemas(unit, node.value, receivers or None)
+        if others or (not declared and unknown and len(receivers) > 1 and not self.configs.rooted(node.value)):
+            return
+        message = self._undeclared(schemas, node.attr)
+        if message is not None and not self._mapping_use(schemas):
+            yield node, message
+
+    def _is_config(self, value: Inst | Mod) -> bool:
+        return value.cls in self.configs.of_class if isinstance(value, Inst) else value.module in self.configs.of_module
+
+    def _mapping_use(self, schemas: set[Schema]) -> bool:
+        return all(s.mapping for s in schemas)
+
+    def _undeclared(self, schemas: set[Schema], key: str) -> str | None:
+        family = self.configs.family(schemas)
+        if not family or any(s.has(key) for s in family):
+            return None
+        named = sorted(family, key=lambda s: s.name)[0]
+        known = sorted({k for s in family for k in (*s.keys, *s.members)})
+        hint = f"; the nearest declared one is {nearest(key, known)!r}" if known else ""
+        return f"{key!r} is read from {named.name}, which does not declare it{hint}"
+
+    def _subscript(self, unit: Unit, node: ir.Subscript) -> Iterator[tuple[ir.Node, str]]:
+        if not isinstance(node.index, ir.Constant) or not isinstance(node.index.value, str):
+            return
+        schemas = {s for s in self.configs.certain(unit, node.value) if s.mapping}
+        schemas = schemas or self.configs.dumped(unit, node.value)
+        missing = [s for s in self.configs.family(schemas) if s.closed and node.index.value not in s.keys]
+        if schemas and len(missing) == len(self.configs.family(schemas)) and not self._added(unit, node):
+            yield node, f"{node.index.value!r} is read from {missing[0].name}, which does not declare it"
+
+    def _added(self, unit: Unit, node: ir.Subscript) -> bool:
+        # A key that the same function has put into its own copy is there.
+        key = node.index.value if isinstance(node.index, ir.Constant) else None
+        return any(
+            isinstance(t, ir.Subscript) and isinstance(t.index, ir.Constant) and t.index.value == key
+            for n in usage.own_nodes(unit)
+            for t in stored(n)
+        )
+
+    # -- defaults at the place of use
+
+    def _call(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
+        names = usage.called_names(unit, call)
+        given = usage.positional(call)
+        if names & {"builtins.getattr", "builtins.hasattr"} and len(given) >= 2:
+            schemas = self._configuration(unit, given[0])
+            if schemas and "builtins.hasattr" in names:
+                yield call, "hasattr on configuration asks for a key that may not be declared"
+            elif schemas and (len(given) > 2 or len(call.args) > 2):
+                yield call, "getattr with a default on configuration hides an undeclared key"
+            elif schemas:
+                for text in sorted(usage.texts(self.flow, usage.place(unit, given[1]))):
+                    message = self._undeclared(schemas, text)
+                    if message is not None:
+                        yield call, message
+        elif isinstance(call.func, ir.Attribute) and call.func.attr in ("get", "pop", "setdefault", "__getattr__") and given:
+            yield from self._get(unit, call, call.func)
+        yield from self._getter(unit, call)
+
+    def _get(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
+        schemas = self._configuration(unit, func.value)
+        if any(s.cls is not None and not s.mapping and func.attr in s.members for s in schemas):
+            return
+        if not schemas and self._plain_root(unit, func.value):
+            yield call, f".{func.attr}() on configuration hides an undeclared key"
+            return
+        closed = [s for s in schemas or self.configs.dumped(unit, func.value) if s.closed]
+        if closed and (func.attr == "get" or len(call.args) > 1):
+            yield call, f".{func.attr}() on configuration hides an undeclared key"
+
+    def _plain_root(self, unit: Unit, expr: ir.Expr) -> bool:
+        # A dictionary under a root name, of which no schema is known, whether it is a parameter or comes from a file.
+        if not isinstance(expr, ir.Name) or expr.id not in self.configs.roots:
+            return False
+        values = self.configs.values(unit, expr)
+        return not any(isinstance(v, (Inst, Mod, Ext)) for v in values)
+
+    def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
+        return self.configs.certain(unit, expr)
+
+    def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
+        # operator.attrgetter("section.key")(config)
+        if not call.args or not self.configs.schemas(unit, call.args[0].value):
+            return
+        for made in usage.behind(self.flow, usage.place(unit, call.func), 2):
+            if (
+                isinstance(made.expr, ir.Call)
+                and "operator.attrgetter" in usage.called_names(self.flow.unit(made), made.expr)
+                and call.args
+            ):
+                schemas = self.configs.schemas(unit, call.args[0].value)
+                for text in usage.texts(self.flow, made.at(made.expr.args[0].value)) if made.expr.args else ():
+                    for part in text.split("."):
+                        message = self._undeclared(schemas, part)
+                        if message is not None:
+                            yield call, message
+                        schemas = {n for s in schemas for n in s.nested.get(part, ())}
+
+    def _membership(self, unit: Unit, node: ir.Compare) -> Iterator[tuple[ir.Node, str]]:
+        for expr in node.comparators:
+            schemas = self.configs.certain(unit, expr) or self.configs.dumped(unit, expr)
+            text = isinstance(node.left, ir.Constant) and isinstance(node.left.value, str)
+            if text and (schemas or self._plain_root(unit, expr)):
+                yield node, "asking whether configuration has a key hides an undeclared one"
+
+    def _attempt(self, unit: Unit, node: ir.Try) -> Iterator[tuple[ir.Node, str]]:
+        for handler in node.handlers:
+            kinds = handler.type.items if isinstance(handler.type, ir.Sequence) else [handler.type] if handler.type is not None else []
+            caught = {ir.last_name(k) for k in kinds}
+            if not caught & {"AttributeError", "KeyError"} or any(isinstance(n, ir.Raise) for n in ir.walk_own(handler.body)):
+                continue
+            for inner in ir.walk_own(node.body):
+                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.certain(unit, inner.value):
+                    yield inner, "a handler of AttributeError around a read of configuration hides an undeclared key"
+                elif "KeyError" in caught and isinstance(inner, ir.Subscript):
+                    if any(s.mapping for s in self.configs.schemas(unit, inner.value)):
+                        yield inner, "a handler of KeyError around a read of configuration hides an undeclared key"
+
+
+_CONFIG = (
+    "from dataclasses import dataclass, field\n@dataclass(frozen=True)\nclass TrainConfig:\n    lr: float = 0.1\n    epochs: int = 3\n"
+    "@dataclass(frozen=True)\nclass Config:\n    train: TrainConfig = TrainConfig()\n    seed: int = 0\n    @property\n"
+    "    def total(self):\n        return self.train.epochs\n"
+)
+
+
+def _case(name: str, body: str, *, arguments: str = "config: Config", head: str = "", config: str = _CONFIG) -> Case:
+    source = f"from pkg.config import Config, TrainConfig\n{head}def step({arguments}):\n    {body}\n"
+    return Case(name, {"pkg/__init__.py": "", "pkg/config.py": config, "pkg/step.py": source})
+
+
+def _single(name: str, source: str, **others: str) -> Case:
+    return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source, **{f"pkg/{k}.py": v for k, v in others.items()}})
+
+
+_PYDANTIC = (
+    "from pydantic import BaseModel\nclass TrainConfig(BaseModel):\n    lr: float = 0.1\n    epochs: int = 3\n"
+    "class Config(BaseModel):\n    train: TrainConfig = TrainConfig()\n    seed: int = 0\n"
+)
+_INVALID = (
+    _case("an undeclared key", "return config.learning_rate"),
+    _case("an undeclared key of a section", "return config.train.momentum"),
+    _case("a section under another name", "t = config.train\n    return t.momentum"),
+    _case("a root without a type", "return cfg.train.momentum", arguments="cfg"),
+    _case("self.config", "return x", arguments="x", head=(
+        "class Trainer:\n    def __init__(self, config: Config):\n        self.config = config\n"
+        "    def run(self):\n        return self.config.train.momentum\n")),
+    _case("a section as parameter", "return section.momentum", arguments="section: TrainConfig"),
+    _case("a section in a helper", "return pick(config.train)", head="def pick(s):\n    return s.momentum\n"),
+    _case("a pydantic model", "return config.train.momentum", config=_PYDANTIC),
+    _case("getattr with a default", "return getattr(config.train, 'lr', 0.1)"),
+    _case("getattr of an undeclared key", "return getattr(config.train, 'momentum')"),
+    _case("getattr in a helper", "return opt(config.train, 'lr', 0.1)",
+          head="def opt(s, name, other):\n    return getattr(s, name, other)\n"),
+    _case("hasattr", "return config.train.lr if hasattr(config.train, 'lr') else 0.1"),
+    _case("get on its dictionary", "return vars(config.train).get('lr', 0.1)"),
+    _case("get on its dumped form", "d = config.train.model_dump()\n    return d.get('lr', 0.1)", config=_PYDANTIC),
+    _case("get on a root of which nothing is known", "return config.get('lr', 0.1)", arguments="config"),
+    _case("a handler instead of a default", "try:\n        return config.train.momentum\n    except AttributeError:\n        return 0.9"),
+    _case("attrgetter", "return operator.attrgetter('train.momentum')(config)", head="import operator\n"),
+    _single("a dictionary", "config = {'lr': 0.1}\ndef step(x):\n    return config['momentum']\n"),
+    _single("a TypedDict", "from typing import TypedDict\nclass Config(TypedDict):\n    lr: float\ndef step(config: Config):\n"
+            "    return config['momentum']\n"),
+    _single("a module", "from pkg import config\ndef step(x):\n    return config.MOMENTUM\n", config="LR = 0.1\n"),
+    _single("a namespace", "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n"
+            "    config = p.parse_args(argv)\n    return config.momentum\n"),
+)  # fmt: skip
+_VALID = (
+    _case("declared keys", "return config.train.lr * config.seed"),
+    _case("a property", "return config.total"),
+    _case("getattr over literal names", "return [getattr(config.train, n) for n in ('lr', 'epochs')]"),
+    _case("another object", "return getattr(x, 'lr', 1)", arguments="x"),
+    _case("the interface of pydantic", "return config.model_dump(), config.model_fields_set", config=_PYDANTIC),
+    _case("the interface of dataclasses", "return [getattr(config, f.name) for f in fields(config)]",
+          head="from dataclasses import fields\n"),
+    _case("a subclass", "return config.extra", arguments="config: Sub", head="class Sub(Config):\n    extra: int = 3\n"),
+    _case("methods of values", "return config.train.lr.hex(), config.seed.bit_length()"),
+    _case("another dictionary", "d = {'a': config.seed}\n    return d.get('a', 1)"),
+    _single("a class from outside", "from foreign import Config\ndef step(config: Config):\n    return config.anything\n"),
+    _single("a declared argument",
+            "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--batch-size')\n"
+            "    config = p.parse_args(argv)\n    return config.batch_size\n"),
+)  # fmt: skip
+
+RULE = Rule(
+    code="CFG001",
+    title="no undeclared key and no default on configuration",
+    table="config",
+    manual=MANUAL,
+    mend="Declare the key with its default in the configuration class, and read it as an attribute.",
+    check=check,
+    settings={"config": {"roots": ["config", "cfg"]}},
+    valid=_VALID,
+    invalid=_INVALID,
+    limits=(
+        _case("a name from outside", "return getattr(config.train, name)", arguments="config: Config, name"),
+        _single("a configuration of which nothing is declared", "def step(config):\n    return config.anything\n"),
+    ),
+)

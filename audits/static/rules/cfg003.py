@@ -1,0 +1,282 @@
+"""CFG003: no write to configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from audits.static import ir, usage
+from audits.static.config_schema import Schema, stored
+from audits.static.configs import Configs, configs_of
+from audits.static.engine import Unit
+from audits.static.findings import Finding
+from audits.static.flow import Place
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.value_origins import Origins
+from audits.static.values import Cls, Func, Inst
+
+MANUAL = """\
+Configuration that changes while a program runs means different things to those who read it early and late, and a
+search whose trials change the shared one compares nothing. This rule reports every write to what CFG001 takes for
+configuration, under any alias and in any helper: assignment and augmented assignment to an attribute, `del`, targets of
+loops and `with`, `setattr`, `object.__setattr__`, `delattr`, writes through `__dict__` and `vars`, item assignment
+and mutating methods on its dictionaries and on the containers that it holds (`config.layers.append(...)`).
+
+Building is no writing: constructors, `__post_init__` and validators of the class itself. Nor is changing a copy that the
+function has just made - `deepcopy`, or the first level of `copy`, `replace` and `model_copy`, whose sections and
+containers are still shared - nor a dictionary made by `asdict`, `model_dump` or `dict`.
+"""
+_MUTATORS = frozenset(
+    {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "sort", "reverse", "update", "setdefault", "add", "discard",
+     "__setitem__", "__delitem__", "__iadd__", "__ior__", "appendleft", "popleft", "difference_update", "intersection_update",
+     "symmetric_difference_update", "rotate"}
+)  # fmt: skip
+_SETTERS = {
+    "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
+    "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__",
+}  # fmt: skip
+_DEEP = frozenset({"deepcopy", "__new__", "loads"})
+_SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each write."""
+    configs = configs_of(context)
+    if configs.empty:
+        return
+    search = _Search(configs)
+    for unit in usage.cold_units(context.analysis):
+        seen: set[tuple[int, int]] = set()
+        for node, message in search.unit(unit):
+            if (node.line, node.column) not in seen:
+                seen.add((node.line, node.column))
+                yield context.finding("CFG003", unit.module, node, message, fn=unit.fn)
+
+
+class _Search:
+    def __init__(self, configs: Configs) -> None:
+        self.configs = configs
+        self.flow = configs.flow
+        self.held = Origins(self.flow, stop=self._is_field)
+        self.copies = Origins(self.flow, stop=_is_copy)
+
+    def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
+        for node in usage.own_nodes(unit):
+            for target in stored(node):
+                yield from self._target(unit, node, target)
+            if isinstance(node, ir.Call):
+                yield from self._call(unit, node)
+
+    # -- statements
+
+    def _target(self, unit: Unit, node: ir.Node, target: ir.Expr) -> Iterator[tuple[ir.Node, str]]:
+        if isinstance(target, ir.Attribute):
+            schemas = self._configuration(unit, target.value)
+            if schemas and not self._own(unit, target.value) and not self._fresh(unit, target.value, deep=False):
+                yield target, f"{target.attr!r} of {_name(schemas)} is written"
+        elif isinstance(target, ir.Subscript):
+            if self._namespace(unit, target.value) or self._dictionary(unit, target.value) or self._contained(unit, target.value):
+                yield target, "an item of configuration is written"
+        elif isinstance(target, ir.Name) and isinstance(node, ir.AugAssign):
+            if self._contained(unit, target, typed=True):
+                yield target, f"{target.id!r} is a container of configuration, and it is changed in place"
+
+    # -- calls
+
+    def _call(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
+        names = usage.called_names(unit, call)
+        given = usage.positional(call)
+        if names & _SETTERS and given:
+            yield from self._setter(unit, call, given[0])
+        elif "functools.partial" in names and len(given) > 1 and usage.outside_names(self.configs.analysis, unit, given[0]) & _SETTERS:
+            yield from self._setter(unit, call, given[1])
+        elif any(n.rpartition(".")[2] in _MUTATORS and n.startswith("builtins.") and n.count(".") == 2 for n in names) and given:
+            if self._contained(unit, given[0]) or self._dictionary(unit, given[0]):
+                yield call, "a container of configuration is changed in place"
+        if isinstance(call.func, ir.Attribute):
+            yield from self._method(unit, call, call.func)
+
+    def _setter(self, unit: Unit, call: ir.Call, owner: ir.Expr) -> Iterator[tuple[ir.Node, str]]:
+        schemas = self._configuration(unit, owner)
+        if schemas and not self._own(unit, owner) and not self._fresh(unit, owner, deep=False):
+            yield call, f"an attribute of {_name(schemas)} is set"
+        elif self._contained(unit, owner):
+            yield call, "a container of configuration is changed in place"
+
+    def _method(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
+        if func.attr in ("__setattr__", "__delattr__") and len(usage.positional(call)) < 3:
+            schemas = self._configuration(unit, func.value)
+            if schemas and not self._own(unit, func.value) and not self._fresh(unit, func.value, deep=False):
+                yield call, f"an attribute of {_name(schemas)} is set"
+        elif func.attr in _MUTATORS:
+            if self._namespace(unit, func.value) or self._dictionary(unit, func.value) or self._contained(unit, func.value):
+                yield call, f".{func.attr}() changes configuration in place"
+
+    # -- what is written
+
+    def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
+        return self.configs.certain(unit, expr)
+
+    def _own(self, unit: Unit, expr: ir.Expr) -> bool:
+        # `self` in what makes the object, and an object that a factory of the class has just made.
+        fn = unit.fn
+        while fn is not None and fn.cls is None:
+            fn = fn.enclosing
+        if fn is None or fn.cls is None or fn.cls not in self.configs.of_class or not isinstance(expr, ir.Name):
+            return False
+        first = fn.node.params[0].name if fn.node.params else ""
+        if self.configs.builds(fn):
+            return expr.id == first
+        if fn.flags & {"classmethod", "staticmethod"}:
+            found = [p for p, _ in self.configs.bindings.of(usage.place(unit, expr), expr.id)]
+            return bool(found) and all(isinstance(p.expr, ir.Call) for p in found) and expr.id != first
+        return False
+
+    def _namespace(self, unit: Unit, expr: ir.Expr) -> bool:
+        # vars(config), config.__dict__
+        if isinstance(expr, ir.Attribute) and expr.attr == "__dict__":
+            return bool(self._configuration(unit, expr.value)) and not self._own(unit, expr.value)
+        if isinstance(expr, ir.Call) and "builtins.vars" in usage.called_names(unit, expr) and expr.args:
+            return bool(self._configuration(unit, expr.args[0].value))
+        if isinstance(expr, ir.Name):
+            found = [p for p, element in self.configs.bindings.of(usage.place(unit, expr), expr.id) if not element]
+            return any(not isinstance(p.expr, ir.Name) and self._namespace(self.flow.unit(p), p.expr) for p in found)
+        return False
+
+    def _dictionary(self, unit: Unit, expr: ir.Expr) -> bool:
+        # A dictionary that is the configuration, or one of which nothing but its root name is known.
+        if any(s.mapping for s in self._configuration(unit, expr)):
+            return not self._fresh(unit, expr, deep=False)
+        values = self.configs.values(unit, expr)
+        if isinstance(expr, ir.Name) and expr.id in self.configs.roots:
+            found = [p for p, _ in self.configs.bindings.of(usage.place(unit, expr), expr.id)]
+            unknown = not any(isinstance(v, (Inst, Func, Cls)) for v in values)
+            return unknown and not any(isinstance(p.expr, (ir.Dict, ir.Call, ir.Comprehension)) and p.fn is unit.fn for p in found)
+        return isinstance(expr, ir.Subscript) and self._dictionary(unit, expr.value)
+
+    def _contained(self, unit: Unit, expr: ir.Expr, *, typed: bool = False) -> bool:
+        # A container that configuration holds, under whatever name.
+        if isinstance(expr, ir.Subscript) and not isinstance(expr.index, ir.Slice) and self._contained(unit, expr.value, typed=typed):
+            return True
+        for found in self.held.of(usage.place(unit, expr)):
+            if not isinstance(found.expr, ir.Attribute):
+                continue
+            inside = self.flow.unit(found)
+            schemas = {
+                s for s in self._configuration(inside, found.expr.value) if found.expr.attr in s.keys and found.expr.attr not in s.nested
+            }
+            if typed:
+                schemas = {s for s in schemas if found.expr.attr in s.container_keys}
+            if schemas and not self._own(inside, found.expr.value) and not self._fresh(inside, found.expr.value, deep=True):
+                return True
+        return False
+
+    def _is_field(self, place: Place) -> bool:
+        return isinstance(place.expr, ir.Attribute) and bool(self._configuration(self.flow.unit(place), place.expr.value))
+
+    # -- copies
+
+    def _fresh(self, unit: Unit, expr: ir.Expr, *, deep: bool) -> bool:
+        """Whether the function has just made the copy that is written; below its first level only a deep one is its own."""
+        root = expr
+        while isinstance(root, (ir.Attribute, ir.Subscript)):
+            if isinstance(root, ir.Attribute) and not self.configs.schemas(unit, root.value):
+                break
+            root, deep = root.value, True
+        if isinstance(root, ir.Attribute):
+            held = self.flow.sources(usage.place(unit, root))
+            return bool(held) and all(self._made(p, unit, deep=deep) for p in held)
+        if unit.fn is not None and isinstance(root, ir.Name) and any(p.name == root.id for p in unit.fn.node.params):
+            own = [p for p, _ in self.configs.bindings.of(usage.place(unit, root), root.id) if p.fn is unit.fn]
+            return bool(own) and all(self._made(p, unit, deep=deep) for p in own)
+        found = self.copies.of(usage.place(unit, root))
+        return bool(found) and all(self._made(p, unit, deep=deep) and self._nearby(p, unit) for p in found)
+
+    def _nearby(self, place: Place, unit: Unit) -> bool:
+        # Made here, or by a helper that was called here; what came from a caller is shared with it.
+        near = {unit.fn} | {r.fn for r in unit.refs}
+        return place.fn in near or any(place.fn is r.fn for f in near if f is not None for r in self.configs.analysis.cold[f].refs)
+
+    def _made(self, place: Place, unit: Unit, *, deep: bool) -> bool:
+        expr = place.expr
+        if isinstance(expr, (ir.Dict, ir.Comprehension)):
+            return place.fn is unit.fn and unit.fn is not None
+        if not isinstance(expr, ir.Call):
+            return False
+        whole = any(a.keyword == "deep" and isinstance(a.value, ir.Constant) and a.value.value is True for a in expr.args)
+        name = ir.last_name(expr.func)
+        return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)
+
+
+def _is_copy(place: Place) -> bool:
+    return isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in _DEEP | _SHALLOW
+
+
+def _name(schemas: set[Schema]) -> str:
+    return min(s.name for s in schemas)
+
+
+_CONFIG = (
+    "from dataclasses import dataclass, field\n@dataclass\nclass TrainConfig:\n    lr: float = 0.1\n"
+    "    tags: list = field(default_factory=list)\n    extra: dict = field(default_factory=dict)\n"
+    "@dataclass\nclass Config:\n    train: TrainConfig = field(default_factory=TrainConfig)\n    seed: int = 0\n"
+)
+
+
+def _case(name: str, body: str, *, arguments: str = "config: Config", head: str = "", more: str = "") -> Case:
+    source = (
+        f"import copy\nfrom dataclasses import asdict, replace\nfrom pkg.config import Config, TrainConfig\n{head}def step({arguments}):\n"
+    )
+    return Case(name, {"pkg/__init__.py": "", "pkg/config.py": _CONFIG + more, "pkg/step.py": f"{source}    {body}\n"})
+
+
+_INVALID = (
+    _case("an attribute", "config.seed = 3"),
+    _case("an attribute of a section", "config.train.lr *= 2"),
+    _case("a root without a type", "cfg.train.lr = 3", arguments="cfg"),
+    _case("another name", "t = config.train\n    t.lr = 3"),
+    _case("a helper", "change(config)", head="def change(settings):\n    settings.train.lr = 3\n"),
+    _case("self.config", "return x", arguments="x", head=(
+        "class Trainer:\n    def __init__(self, config: Config):\n        self.config = config\n"
+        "    def run(self):\n        self.config.train.lr = 1\n")),
+    _case("setattr", "for k, v in values.items():\n        setattr(config.train, k, v)", arguments="config: Config, values"),
+    _case("object.__setattr__", "object.__setattr__(config, 'seed', 3)"),
+    _case("its dictionary", "config.__dict__['seed'] = 3"),
+    _case("vars", "vars(config.train).update(lr=3)"),
+    _case("del", "del config.seed"),
+    _case("a target of a loop", "for config.seed in range(3):\n        pass"),
+    _case("a list", "config.train.tags.append(3)"),
+    _case("a list under another name", "tags = config.train.tags\n    tags.append(3)"),
+    _case("a list in place", "tags = config.train.tags\n    tags += [3]"),
+    _case("an item", "config.train.extra['a'] = 3"),
+    _case("a list in a helper", "change(config.train.tags)", head="def change(xs):\n    xs.append(3)\n"),
+    _case("an item of a root of which nothing is known", "config['lr'] = 3", arguments="config"),
+    _case("a method of the class", "return 1", more="    def change(self, seed):\n        self.seed = seed\n"),
+    _case("below a shallow copy", "c = copy.copy(config)\n    c.train.lr = 3"),
+    _case("below a replaced one", "c = replace(config, seed=1)\n    c.train.tags.append(3)"),
+    _case("right after the constructor", "config = Config()\n    config.seed = 3\n    return config", arguments="x"),
+)  # fmt: skip
+_VALID = (
+    _case("a replaced copy", "return replace(config, seed=3)"),
+    _case("a constructor", "return Config(train=config.train, seed=3)"),
+    _case("a deep copy", "c = copy.deepcopy(config)\n    c.train.lr = 3\n    return c"),
+    _case("its dictionary form", "d = asdict(config)\n    d['seed'] = 3\n    return Config(**d)"),
+    _case("a copied list", "tags = list(config.train.tags)\n    tags.append(3)\n    return tags"),
+    _case("a number", "lr = config.train.lr\n    lr *= 2\n    return lr"),
+    _case("another object", "model.seed = config.seed\n    model.tags.append(config.seed)", arguments="model, config: Config"),
+    _case("what holds it", "holder.config = config", arguments="holder, config: Config"),
+    _case("a list of values", "out = [config.seed]\n    out.append(config.train.lr)\n    return out"),
+    _case("building", "return Config()", more="    def __post_init__(self):\n        object.__setattr__(self, 'seed', 3)\n"),
+)  # fmt: skip
+
+RULE = Rule(
+    code="CFG003",
+    title="no write to configuration",
+    table="config",
+    manual=MANUAL,
+    mend="Make a changed copy: replace, a constructor, or model_validate of the changed dictionary.",
+    check=check,
+    settings={"config": {"roots": ["config", "cfg"]}},
+    valid=_VALID,
+    invalid=_INVALID,
+    limits=(_case("handed to another library", "change(config)", head="from someone import change\n"),),
+)

@@ -1,0 +1,440 @@
+"""COV002: every declared consumer gets its covariance from the builder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from audits.static import ir
+from audits.static.covariances import Covariances, named_covariance
+from audits.static.findings import Finding, Step
+from audits.static.flow import Place
+from audits.static.origins import ELEMENT, Answer, Demand, Frame, Origins
+from audits.static.project import FunctionInfo
+from audits.static.reach import entry_functions
+from audits.static.reaching import Path
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.values import Func, Inst, Value
+
+MANUAL = """\
+Training and inference agree only if the K-head, the loss and MUSIC see what the one builder made. For each function in
+`covariance.consumers` this rule goes to every call of it - direct, aliased, from a table, through partial, map or a
+callback - and follows the argument of each covariance parameter backwards: through variables, tuples, dictionaries,
+fields, properties, closures, helpers and their arguments. It must end in a call of `covariance.builder`, or in a
+covariance parameter of a consumer, which is followed from its own calls. Moves, casts, indices, detach and scaling
+keep a covariance what it is. Every branch counts. What ends in anything else is a finding at that call; so is what
+cannot be followed. A covariance parameter is one annotated with the builder's return type, else one named like a
+covariance. Inside a consumer and the helpers that it calls, the same holds for whatever they hand to a covariance
+parameter or decompose into eigenvalues, except for what is computed from the consumer's own covariance; a consumer
+must use the covariance that it takes, and one that takes none must reach the builder. The builder's own module is
+trusted, and so are callers outside the packages.
+"""
+_KEEPING = frozenset(
+    ["detach", "to", "clone", "contiguous", "cpu", "cuda", "double", "float", "cdouble", "cfloat", "type", "type_as",
+     "requires_grad_", "resolve_conj", "unsqueeze", "squeeze", "view", "reshape", "expand", "expand_as", "repeat", "index_select",
+     "unflatten", "flatten", "half", "bfloat16", "dense", "numpy", "from_numpy", "as_tensor", "asarray", "tensor", "nan_to_num",
+     "stack", "cat", "concatenate", "split", "chunk", "unbind", "pin_memory", "mul", "div", "copy", "deepcopy", "data", "real",
+     "checkpoint", "narrow", "select", "astype", "repeat_interleave", "broadcast_to", "movedim", "permute", "conj", "gather",
+     "take_along_dim", "item", "squeeze_", "alias", "where"]
+)  # fmt: skip
+_EIGEN = frozenset({"eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals"})
+_STRIPPED = ("partial", "map", "starmap", "submit", "checkpoint", "apply_async", "vmap", "pmap", "apply", "run", "Thread", "Process")
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each call that hands over something else."""
+    settings = context.settings
+    builder = context.project.find(settings.builder)
+    if not isinstance(builder, FunctionInfo):
+        yield context.config_finding("COV002", "covariance.builder", f"the builder {settings.builder} does not exist")
+        return
+    covariances = Covariances(context.origins, builder)
+    consumers: dict[FunctionInfo, str] = {}
+    for reference in settings.consumers:
+        found = entry_functions(context.analysis, reference)
+        found = [f for f in found if f.node.name not in ("__init__", "__post_init__", "__new__")] or found
+        if not found:
+            yield context.config_finding("COV002", "covariance.consumers", f"the consumer {reference} does not exist")
+        consumers.update(dict.fromkeys(found, reference))
+    if not settings.consumers:
+        yield context.config_finding("COV002", "covariance.consumers", "no consumer is declared, so nothing is shown")
+    search = _Search(context, covariances, consumers)
+    seen: set[tuple[str, int, int, str]] = set()
+    for fn, reference in consumers.items():
+        for place, message, path in search.faults(fn, reference):
+            key = (place.module.relative, place.expr.line, place.expr.column, message)
+            if key not in seen:
+                seen.add(key)
+                yield context.finding("COV002", place.module, place.expr, message, fn=place.fn, call_path=path)
+
+
+Reasons = list[tuple[str, tuple[Step, ...]]]
+Fault = tuple[Place, str, tuple[Step, ...]]
+
+
+class _Search:
+    """Follows what consumers are handed."""
+
+    def __init__(self, context: Context, covariances: Covariances, consumers: dict[FunctionInfo, str]) -> None:
+        self.context = context
+        self.origins: Origins = context.origins
+        self.flow = context.flow
+        self.covariances = covariances
+        self.consumers = consumers
+
+    def faults(self, fn: FunctionInfo, reference: str) -> Iterator[Fault]:
+        """Everything that `fn` is handed, and that it and its helpers hand on, and that is not from the builder."""
+        params = self.covariances.parameters(fn)
+        own = Place(_name(fn), fn.module, fn)
+        if params:
+            sites = list(self._sites(fn))
+            if not sites and self._referred(fn):
+                yield own, f"the covariance of {reference} cannot be followed: it is referred to, but no call of it was found", ()
+            for caller, bound, frame in sites:
+                for param in params:
+                    for place, path, at in self.origins.passed(caller, fn, param, bound=bound, frame=frame):
+                        yield from self._judge(Demand(place, path, at, (), (place.step(),)), caller, f"{param.name!r} of {reference}")
+            for caller, start, path in self._handed_on(fn):
+                for param, value in self._aligned(fn, start, caller):
+                    yield from self._judge(Demand(value, path, None, (), (value.step(),)), caller, f"{param.name!r} of {reference}")
+            for param in params:
+                if not any(isinstance(n, ir.Name) and n.id == param.name for s in fn.node.body for n in ir.walk(s)):
+                    yield own, f"{reference} takes the covariance {param.name!r} and never uses it", ()
+        reached = self.flow.cold_path([fn])
+        if not params and self.covariances.builder not in reached and not any(c in reached for c in self.consumers if c is not fn):
+            if not list(self._read(fn)):
+                yield own, f"{reference} takes no covariance and does not reach the builder", ()
+        for inner in reached:
+            if inner.module is not self.covariances.home and (inner is fn or inner not in self.consumers):
+                yield from self._inside(inner, reference)
+        if not params:
+            for place in self._read(fn):
+                yield from self._judge(Demand(place, (), None, (), (place.step(),)), place, f"what {reference} reads")
+
+    # -- calls of a consumer
+
+    def _sites(self, fn: FunctionInfo) -> Iterator[tuple[Place, bool, Frame | None]]:
+        for call, unit, bound in self.flow.sites(fn):
+            if unit.module is self.covariances.home:
+                continue
+            caller = Place(call, unit.module, unit.fn)
+            frames = self._callback_frames(caller, fn)
+            for frame in frames if frames is not None else [None]:
+                yield caller, bound, frame
+
+    def _callback_frames(self, caller: Place, fn: FunctionInfo) -> list[Frame] | None:
+        # `helper(consumer, value)`: inside the helper only the calls that hand over the consumer matter.
+        call, inside = caller.expr, caller.fn
+        if not isinstance(call, ir.Call) or not isinstance(call.func, ir.Name) or inside is None:
+            return None
+        param = next((p for p in inside.node.params if p.name == call.func.id), None)
+        if param is None:
+            return None
+        out = []
+        for site, unit, bound in self.flow.sites(inside):
+            outer = Place(site, unit.module, unit.fn)
+            for place, _, _ in self.origins.passed(outer, inside, param, bound=bound):
+                if any(self._is_consumer(v, fn) for v in self.origins.values(place)):
+                    frame = self.origins.enter(inside, site, outer, None, bound)
+                    if frame is not None:
+                        out.append(frame)
+        return out
+
+    def _is_consumer(self, value: Value, fn: FunctionInfo) -> bool:
+        if isinstance(value, Func):
+            return value.fn is fn
+        return isinstance(value, Inst) and fn.cls is not None and fn.node.name in ("forward", "__call__") and value.cls is fn.cls
+
+    def _referred(self, fn: FunctionInfo) -> bool:
+        # Whether anything in the packages may run `fn`; what nobody runs is there for others.
+        for unit in [*self.flow.analysis.modules.values(), *self.flow.analysis.cold.values()]:
+            if unit.module is not self.covariances.home and any(r.fn is fn and not isinstance(r.node, ir.Function) for r in unit.refs):
+                return True
+            for call in unit.calls:
+                if ir.last_name(call.func) == fn.node.name and not self.origins.targets(Place(call, unit.module, unit.fn)):
+                    return fn.node.name not in ("forward", "__call__")
+        return False
+
+    def _handed_on(self, fn: FunctionInfo) -> Iterator[tuple[Place, int, Path]]:
+        # `partial(consumer, cov)`, `map(consumer, covs)`, `checkpoint(head, cov)`: the arguments after the consumer.
+        for unit in [*self.flow.analysis.modules.values(), *self.flow.analysis.cold.values()]:
+            if not any(r.fn is fn for r in unit.refs):
+                continue
+            for call in unit.calls:
+                place = Place(call, unit.module, unit.fn)
+                if self.origins.targets(place):
+                    continue
+                for i, arg in enumerate(call.args):
+                    if arg.keyword is None and any(self._is_consumer(v, fn) for v in self.origins.values(place.at(arg.value))):
+                        yield place, i + 1, (ELEMENT,) if ir.last_name(call.func) in ("map", "starmap") else ()
+
+    def _aligned(self, fn: FunctionInfo, start: int, caller: Place) -> Iterator[tuple[ir.Param, Place]]:
+        call = caller.expr
+        assert isinstance(call, ir.Call)
+        wanted = self.covariances.parameters(fn)
+        positional = fn.positional[1:] if fn.cls is not None and "staticmethod" not in fn.flags else fn.positional
+        plain = [a.value for a in call.args[start:] if a.keyword is None and not a.star]
+        yield from ((p, caller.at(v)) for p, v in zip(positional, plain, strict=False) if p in wanted)
+        yield from ((p, caller.at(a.value)) for p in wanted for a in call.args if a.keyword == p.name)
+
+    # -- inside a consumer
+
+    def _inside(self, fn: FunctionInfo, reference: str) -> Iterator[Fault]:
+        for call in self.flow.analysis.cold[fn].calls:
+            caller = Place(call, fn.module, fn)
+            targets = self.origins.targets(caller)
+            for target, bound in targets:
+                if target is self.covariances.builder or target.module is self.covariances.home or target in self.consumers:
+                    continue
+                for param in self.covariances.parameters(target):
+                    if self.covariances.kinds and not self.covariances.typed(param, target):
+                        continue
+                    for place, path, at in self.origins.passed(caller, target, param, bound=bound):
+                        what = f"{param.name!r} of {target.qualname}, which {reference} reaches,"
+                        start = Demand(place, path, at, (), (place.step(),))
+                        if not self._derived(start):
+                            yield from self._judge(start, caller, what)
+            if not targets and ir.last_name(call.func) in _EIGEN:
+                for place in [caller.at(a.value) for a in call.args[:1]]:
+                    if named_covariance(ir.last_name(place.expr)):
+                        yield from self._judge(Demand(place, (), None, (), (place.step(),)), caller, f"what {reference} decomposes")
+
+    def _read(self, fn: FunctionInfo) -> Iterator[Place]:
+        # The covariances that a consumer takes out of its arguments.
+        for node in ir.walk_own(fn.node.body):
+            if isinstance(node, (ir.Attribute, ir.Subscript)):
+                key = node.attr if isinstance(node, ir.Attribute) else getattr(node.index, "value", "")
+                root: ir.Expr = node
+                while isinstance(root, (ir.Attribute, ir.Subscript)):
+                    root = root.value
+                if isinstance(key, str) and named_covariance(key) and any(p.name == ir.last_name(root) for p in fn.node.params):
+                    if isinstance(node, ir.Attribute) and any(isinstance(v, Func) for v in self.origins.values(Place(node, fn.module, fn))):
+                        continue
+                    if self.covariances.kinds and not self.covariances.holds(Place(node, fn.module, fn)):
+                        continue
+                    yield Place(node, fn.module, fn)
+
+    def _derived(self, start: Demand) -> bool:
+        # Inside a consumer, what is computed from its covariance (a smoothed or virtual one) is its own affair.
+        found = [False]
+
+        def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            if isinstance(demand.expr, ir.Call):
+                if any(t is self.covariances.builder for t, _ in self.origins.targets(demand.place)):
+                    found[0] = True
+                    return False
+            if self._own_covariance(demand):
+                found[0] = True
+                return False
+            return not found[0]
+
+        self.origins.walk(start, visit, 600)
+        return found[0]
+
+    def _own_covariance(self, demand: Demand) -> bool:
+        expr, fn = demand.expr, demand.place.fn
+        if not isinstance(expr, ir.Name) or fn not in self.consumers or all(p.name != expr.id for p in self.covariances.parameters(fn)):
+            return False
+        found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
+        return any(d.kind == "param" for d in found)
+
+    # -- one value
+
+    def _judge(self, start: Demand, at: Place, what: str) -> Iterator[Fault]:
+        faults: list[tuple[str, tuple[Step, ...]]] = []
+        built = [False]
+
+        def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            return self._visit(demand, answer, faults, built)
+
+        complete = self.origins.walk(start, visit)
+        if not complete:
+            faults.append(("takes too many ways to be followed", start.trail))
+        elif not faults and not built[0] and not (isinstance(start.expr, ir.Constant) and start.expr.value is None):
+            faults.append(("cannot be followed to a call of the builder", start.trail))
+        if faults:
+            reason, trail = faults[0]
+            yield at, f"{what} {reason}, not from {self.context.settings.builder}", trail
+
+    def _visit(self, demand: Demand, answer: Answer, faults: Reasons, built: list[bool]) -> bool | Iterable[Demand]:
+        expr, fn = demand.expr, demand.place.fn
+        if self._own_covariance(demand):
+            built[0] = True
+            return [d for d in answer.demands if d.place.fn is fn and d.frame is demand.frame]
+        if isinstance(expr, ir.Call):
+            kept = self._call(demand, expr, answer, built)
+            if kept is not None:
+                return kept
+        if answer.kind == "moved":
+            if not answer.demands and not isinstance(expr, (ir.Sequence, ir.Dict)):
+                faults.append((f"cannot be followed beyond {_text(demand.place)}", demand.trail))
+            return True
+        if answer.kind == "composite":
+            return True
+        if answer.kind in ("constant", "cycle"):
+            return False
+        if answer.kind == "arithmetic" and isinstance(expr, ir.BinOp) and expr.op in ("*", "/", "+", "-"):
+            return self._arithmetic(demand, expr, answer, faults, built)
+        if answer.kind in ("parameter", "unknown", "function") or answer.kind.startswith("mixed"):
+            faults.append((f"cannot be followed beyond {_text(demand.place)}", demand.trail))
+            return answer.kind.startswith("mixed")
+        faults.append((f"comes from `{_text(demand.place)}`", demand.trail))
+        return False
+
+    def _call(self, demand: Demand, expr: ir.Call, answer: Answer, built: list[bool]) -> bool | Iterable[Demand] | None:
+        targets = self.origins.targets(demand.place)
+        if any(t is self.covariances.builder for t, _ in targets):
+            built[0] = True
+            return [d for d in answer.demands if d.place.fn is not self.covariances.builder]
+        receiver = expr.func.value if isinstance(expr.func, ir.Attribute) else None
+        if targets and receiver is not None and all(t.module is self.covariances.home and b for t, b in targets):
+            held = self.origins.values(demand.place.at(receiver))
+            if any(isinstance(v, Inst) and v.cls in self.covariances.kinds for v in held):
+                return [Demand(demand.place.at(receiver), (), demand.frame, demand.guards, demand.trail)]
+        if not targets and not self.origins.classes(demand.place) and ir.last_name(expr.func) in _KEEPING:
+            values = self.origins.values(demand.place.at(receiver)) if receiver is not None else frozenset()
+            library = any(type(v).__name__ in ("Ext", "Mod") for v in values) and not any(isinstance(v, Inst) for v in values)
+            if receiver is not None and (not library or isinstance(receiver, ir.Call)):
+                return [Demand(demand.place.at(receiver), demand.path, demand.frame, demand.guards, demand.trail)]
+            if expr.args:
+                chosen = expr.args[1:3] if ir.last_name(expr.func) == "where" else expr.args[:1]
+                return [Demand(demand.place.at(a.value), demand.path, demand.frame, demand.guards, demand.trail) for a in chosen]
+        return None
+
+    def _arithmetic(self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: Reasons, built: list[bool]) -> Iterable[Demand]:
+        sides = [d for d in answer.demands if not isinstance(d.expr, (ir.Constant, ir.UnaryOp)) and not _identity(d.expr)]
+        verdicts = []
+        for side in sides:
+            inner: list[tuple[str, tuple[Step, ...]]] = []
+            reached = [False]
+            self.origins.walk(side, lambda d, a, inner=inner, reached=reached: self._visit(d, a, inner, reached))  # type: ignore[misc]
+            verdicts.append((reached[0] and not inner, inner))
+        good = [v for v, _ in verdicts if v]
+        if good and (expr.op in ("*", "/") or len(good) == len(sides)):
+            built[0] = True
+        elif good:
+            faults += next(inner for v, inner in verdicts if not v)[:1] or [(f"is mixed in `{_text(demand.place)}`", demand.trail)]
+        else:
+            faults.append((f"comes from `{_text(demand.place)}`", demand.trail))
+        return []
+
+
+def _identity(expr: ir.Expr) -> bool:
+    return any(isinstance(n, ir.Call) and ir.last_name(n.func) in ("eye", "eye_like", "identity", "diag_embed") for n in ir.walk(expr))
+
+
+def _name(fn: FunctionInfo) -> ir.Expr:
+    node = fn.node
+    return ir.Name(node.line, node.column, node.line, node.column, node.name)
+
+
+def _text(place: Place) -> str:
+    expr = place.expr
+    line = place.module.lines[expr.line - 1] if 0 < expr.line <= len(place.module.lines) else ""
+    text = line[expr.column - 1 : expr.end_column - 1] if expr.line == expr.end_line else line[expr.column - 1 :]
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_BUILD = (
+    "from dataclasses import dataclass\nimport torch\n@dataclass(frozen=True)\nclass Cov:\n    factor: torch.Tensor\n"
+    "    def detach(self) -> 'Cov':\n        return Cov(self.factor.detach())\n"
+    "def build(predicted: Cov, sample: Cov | None = None, *, beta=0.0) -> Cov:\n    return Cov(predicted.factor)\n"
+)
+_USE = "from pkg.cov import Cov, build\ndef music(cov: Cov, k):\n    return cov.factor[..., :k]\n"
+_SETTINGS = {"covariance": {"builder": "pkg.cov:build", "consumers": ["pkg.use:music"]}}
+
+
+def _case(name: str, body: str, *, head: str = "", arguments: str = "f", use: str = _USE, consumers: list[str] | None = None) -> Case:
+    imports = "from functools import partial\nfrom pkg.cov import Cov, build\nfrom pkg.use import music\n"
+    source = f"{imports}{head}def go({arguments}):\n    {body}\n"
+    table = {"covariance": {"builder": "pkg.cov:build", "consumers": consumers}} if consumers is not None else {}
+    return Case(name, {"pkg/__init__.py": "", "pkg/cov.py": _BUILD, "pkg/use.py": use, "pkg/main.py": source}, table)
+
+
+RULE = Rule(
+    code="COV002",
+    title="consumers get their covariance from the builder",
+    table="covariance",
+    manual=MANUAL,
+    mend="Pass what the builder returned, or let the helper that makes it call the builder.",
+    check=check,
+    settings=_SETTINGS,
+    valid=(
+        _case("direct", "return music(build(Cov(f)), 2)"),
+        _case("the same name twice", "cov = Cov(f)\n    cov = build(cov)\n    return music(cov, 2)"),
+        _case(
+            "through helpers",
+            "return music(first(f), 2)",
+            head="def first(f):\n    return second(f)\ndef second(f):\n    return build(Cov(f))\n",
+        ),
+        _case(
+            "an argument handed down",
+            "return first(build(Cov(f)))",
+            head="def first(r):\n    return second(r)\ndef second(s):\n    return music(s, 2)\n",
+        ),
+        _case("a tuple's element", "raw, eff = both(f)\n    return music(eff, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
+        _case(
+            "a field",
+            "out = Out(Cov(f), build(Cov(f)))\n    return music(out.eff, 2)",
+            head="from dataclasses import dataclass\n@dataclass\nclass Out:\n    raw: Cov\n    eff: Cov\n",
+        ),
+        _case("a dictionary", "made = {'raw': Cov(f), 'eff': build(Cov(f))}\n    return music(made['eff'], 2)"),
+        _case(
+            "every branch",
+            "cov = build(Cov(f)) if s is None else build(Cov(f), Cov(s), beta=0.3)\n    return music(cov, 2)",
+            arguments="f, s",
+        ),
+        _case("a list", "covs = []\n    covs.append(build(Cov(f)))\n    return [music(c, 2) for c in covs]"),
+        _case("an estimator for others to call", "return f"),
+        _case(
+            "a covariance computed from the consumer's own",
+            "return music(build(Cov(f)), 2)",
+            use=(
+                "from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return space(Cov(cov.factor[1:]), k)\n"
+                "def space(cov: Cov, k):\n    return cov.factor[..., :k]\n"
+            ),
+        ),
+        _case("moved and detached", "return music(build(Cov(f)).detach(), 2)"),
+        _case("a partial builder", "make = partial(build, beta=0.3)\n    return music(make(Cov(f)), 2)"),
+        _case("a helper that serves two", "y = same(f)\n    return music(same(build(Cov(f))), 2), y", head="def same(x):\n    return x\n"),
+        _case(
+            "a consumer that builds",
+            "return localize(f)",
+            consumers=["pkg.use:localize", "pkg.use:music"],
+            use=_USE + "def localize(f):\n    return music(build(Cov(f)), 2)\n",
+            head="from pkg.use import localize\n",
+        ),
+    ),
+    invalid=(
+        _case("never built", "return music(Cov(f), 2)"),
+        _case("one branch", "cov = build(Cov(f))\n    if s:\n        cov = Cov(f)\n    return music(cov, 2)", arguments="f, s"),
+        _case(
+            "a helper that does not build",
+            "return music(first(f), 2)",
+            head="def first(f):\n    return second(f)\ndef second(f):\n    return Cov(f)\n",
+        ),
+        _case("one of two callers", "first(build(Cov(f)))\n    return first(Cov(f))", head="def first(r):\n    return music(r, 2)\n"),
+        _case("the wrong element", "raw, eff = both(f)\n    return music(raw, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
+        _case("the wrong key", "made = {'raw': Cov(f), 'eff': build(Cov(f))}\n    return music(made['raw'], 2)"),
+        _case("an alias of the consumer", "spectral = music\n    return spectral(Cov(f), 2)"),
+        _case("a bound argument", "run = partial(music, Cov(f))\n    return run(2)"),
+        _case("a callback", "return apply(music, Cov(f))", head="def apply(fn, x):\n    return fn(x, 2)\n"),
+        _case("mapped", "return list(map(music, [Cov(f)], [2]))"),
+        _case("a field of unknown data", "return music(f.covariance, 2)"),
+        _case(
+            "a failed build", "try:\n        cov = build(Cov(f))\n    except ValueError:\n        cov = Cov(f)\n    return music(cov, 2)"
+        ),
+        _case(
+            "a consumer that builds and drops it",
+            "return localize(f)",
+            consumers=["pkg.use:localize", "pkg.use:music"],
+            use=_USE + "def localize(f):\n    build(Cov(f))\n    return music(Cov(f), 2)\n",
+            head="from pkg.use import localize\n",
+        ),
+        _case(
+            "an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"
+        ),
+        _case("a reference without a call", "return f.register(music)"),
+        _case("a missing consumer", "return music(build(Cov(f)), 2)", consumers=["pkg.use:music", "pkg.use:nobody"]),
+    ),
+    limits=(_case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),),
+)

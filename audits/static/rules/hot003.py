@@ -1,0 +1,287 @@
+"""HOT003: nothing on the hot path leaves the device graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from audits.static import ir, usage
+from audits.static.engine import Unit
+from audits.static.findings import Finding
+from audits.static.flow import Flow
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.tensors import Tensors, operands
+from audits.static.value_origins import Origins
+from audits.static.values import Cls, ExtInst, Inst
+
+MANUAL = """\
+A value that is read on the host makes the training step wait for the device, and a value that comes back from NumPy
+has lost its gradient. Starting at each `hot-path.entry-points` function, along everything that HOT001 follows, this
+rule reports: `.item()`, `.tolist()`, `.numpy()`, `.cpu()`, `.__array__()` and `.to("cpu")`, bound or unbound, on
+anything that may be a tensor; calls of NumPy, SciPy, pandas and scikit-learn; prints; and what reads the value of a
+certain tensor: `float()`, `int()`, `bool()`, `complex()`, `str()`, `range()`, `math.*`, formatting and logging it, and a
+branch or an assertion that depends on it.
+
+Certain are tensors by annotation, by the torch function that makes them, or by what only tensors can do
+(`loss.backward()`). A parameter of which nothing is known is no certain tensor. Names such as `np.pi` and dtypes
+are constants; shapes, sizes, dtypes and devices are known to the host. NumPy at import time and in constructors is
+not on the path. Operations whose result has a data-dependent shape (`nonzero`, boolean masks) also wait; they stay in
+the graph and are left to the run-time audit.
+"""
+_LEAVING = frozenset({"item", "tolist", "numpy", "cpu", "__array__", "__float__", "__int__", "__bool__", "__index__", "__dlpack__"})
+_LIBRARIES = ("numpy.", "scipy.", "pandas.", "sklearn.", "matplotlib.", "cv2.", "numba.")
+_PRINTS = frozenset(
+    {"builtins.print", "pprint.pprint", "pprint.pp", "rich.print", "sys.stdout.write", "sys.stderr.write", "tqdm.tqdm.write", "click.echo",
+     "sys.__stdout__.write", "sys.stdout.flush"}
+)  # fmt: skip
+_READERS = frozenset({"float", "int", "bool", "complex", "str", "repr", "format", "range", "hash"})
+_LOGS = frozenset(
+    {"debug", "info", "warning", "warn", "error", "exception", "critical", "log", "add_scalar", "add_scalars", "format", "write"}
+)
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each place that leaves the graph, with the shortest path to it."""
+    seen: set[tuple[str, int, int]] = set()
+    flow = context.flow
+    search = _Search(context, flow)
+    for reached in context.reaches:
+        for fn in reached.functions:
+            for node, message in search.unit(reached.units[fn]):
+                key = (fn.module.relative, node.line, node.column)
+                if key not in seen:
+                    seen.add(key)
+                    path = reached.path_to(fn, node.line)
+                    yield context.finding("HOT003", fn.module, node, message, fn=fn, entry_point=reached.entry_point, call_path=path)
+
+
+class _Search:
+    def __init__(self, context: Context, flow: Flow) -> None:
+        self.context = context
+        self.flow = flow
+        self.origins = Origins(flow, units=context.analysis.hot)
+        self.tensors = Tensors(flow, context.analysis.hot)
+        self.fields = {
+            ir.last_name(s.targets[0])
+            for cls in context.project.classes
+            for s in cls.node.body
+            if isinstance(s, ir.Assign)
+        }  # fmt: skip
+
+    def unit(self, unit: Unit) -> Iterator[tuple[ir.Node, str]]:
+        if unit.fn is None:
+            return
+        defaults = {id(n) for p in unit.fn.node.params if p.default is not None for n in ir.walk(p.default) if n is not p.default}
+        calls = {id(c.func) for c in unit.calls}
+        for ref in unit.refs:
+            if ref.ext and id(ref.node) not in defaults:
+                message = self._reference(unit, ref.ext, ref.node, called=id(ref.node) in calls)
+                if message is not None:
+                    yield ref.node, message
+        for call in unit.calls:
+            if id(call) not in defaults:
+                yield from self._call(unit, call)
+        for node in ir.walk_own(unit.fn.node.body):
+            yield from self._node(unit, node)
+
+    # -- references
+
+    def _reference(self, unit: Unit, name: str, node: ir.Node, *, called: bool) -> str | None:
+        home, _, last = name.rpartition(".")
+        if last in _LEAVING and (
+            home in ("?", "torch.Tensor", "torch._C.TensorBase", "torch.nn.Parameter", "torch.nn.parameter.Parameter")
+        ):
+            if home == "?" and not called and last in self.fields:
+                return None  # an attribute of that name is declared; nothing says that this one is a method
+            return f".{last}() leaves the device, and it is on the hot path"
+        if name in _PRINTS:
+            return f"{name.removeprefix('builtins.')} on the hot path writes from the host"
+        if name.startswith(_LIBRARIES) and called and not last[:1].isupper():
+            return f"{name} runs on the host, and it is on the hot path"
+        if name.startswith(_LIBRARIES) and not called and self._handed_over(unit, node):
+            return f"{name} runs on the host, and it is handed over on the hot path"
+        if name == "torch.save":
+            return "torch.save on the hot path writes tensors to disk"
+        return None
+
+    def _handed_over(self, unit: Unit, node: ir.Node) -> bool:
+        if not isinstance(node, (ir.Name, ir.Attribute)):
+            return False
+        return any(a.value is node for c in unit.calls for a in c.args) and ir.last_name(node)[:1].islower() and not _is_data(node)
+
+    # -- calls
+
+    def _call(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
+        names = usage.called_names(unit, call)
+        func = call.func
+        attr = func.attr if isinstance(func, ir.Attribute) else ""
+        if "operator.methodcaller" in names or "operator.attrgetter" in names:
+            for arg in call.args[:1]:
+                if usage.texts(self.flow, usage.place(unit, arg.value)) & _LEAVING:
+                    yield call, "a method that leaves the device is called by name on the hot path"
+        moves = {n for n in names if n.rpartition(".")[2] in ("to", "as_tensor", "asarray", "tensor", "_to_copy")}
+        if moves and any(n.startswith(("?.", "torch.")) for n in moves) and self._to_host(unit, call, moves):
+            yield call, "a tensor is moved to the CPU on the hot path"
+        yield from self._certain_values(unit, call, names, attr)
+        for receiver in unit.receivers.get(func, frozenset()):
+            if isinstance(receiver, ExtInst) and receiver.name.startswith("rich.") and attr in ("print", "log"):
+                yield call, f"{receiver.name}.{attr} on the hot path writes from the host"
+
+    def _certain_values(self, unit: Unit, call: ir.Call, names: set[str], attr: str) -> Iterator[tuple[ir.Node, str]]:
+        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS) or n.startswith(("math.", "cmath."))}
+        receivers = unit.receivers.get(call.func, frozenset())
+        texts = attr in _LOGS and not any(isinstance(r, (Inst, Cls)) for r in receivers) and not any(n.startswith("torch") for n in names)
+        texts = texts and isinstance(call.func, ir.Attribute) and not self.tensors.certain(usage.place(unit, call.func.value))
+        if not readers and not texts:
+            return
+        told = next(iter(sorted(readers)), f".{attr}").removeprefix("builtins.")
+        for arg in call.args:
+            if not isinstance(arg.value, ir.FString) and self.tensors.certain(usage.place(unit, arg.value)):
+                yield call, f"{told}() reads the value of a tensor, and it is on the hot path"
+                return
+
+    def _to_host(self, unit: Unit, call: ir.Call, names: set[str]) -> bool:
+        given = usage.keyword(call, "device")
+        if not all(n.endswith(".to") for n in names):
+            first = call.args[0].value if call.args else None
+            if given is None or first is None or not self.tensors.certain(usage.place(unit, first)):
+                return False
+            return self._host(unit, given)
+        candidates = [given] if given is not None else usage.positional(call)[:2]
+        return any(self._host(unit, c) for c in candidates) or self._by_partial(unit, call)
+
+    def _by_partial(self, unit: Unit, call: ir.Call) -> bool:
+        for found in usage.behind(self.flow, usage.place(unit, call.func)):
+            if isinstance(found.expr, ir.Call) and "functools.partial" in usage.called_names(self.flow.unit(found), found.expr):
+                device = usage.keyword(found.expr, "device")
+                if device is not None and self._host(self.flow.unit(found), device):
+                    return True
+        return False
+
+    def _host(self, unit: Unit, device: ir.Expr) -> bool:
+        for found in self.origins.of(usage.place(unit, device)):
+            expr = found.expr
+            if found.fn is not None and found.fn not in self.context.analysis.hot:
+                continue
+            if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "device" and expr.args:
+                if self._host(self.flow.unit(found), expr.args[0].value):
+                    return True
+            elif isinstance(expr, ir.Constant) and isinstance(expr.value, str) and expr.value.split(":")[0] == "cpu":
+                return True
+        return False
+
+    # -- statements and expressions
+
+    def _node(self, unit: Unit, node: ir.Node) -> Iterator[tuple[ir.Node, str]]:
+        if isinstance(node, (ir.If, ir.While, ir.IfExp, ir.Assert)):
+            for part in operands(self.flow, usage.place(unit, node.test)):
+                if self.tensors.certain(part):
+                    yield part.expr, "a branch reads the value of a tensor, and it is on the hot path"
+                    return
+        elif isinstance(node, ir.FString):
+            for text in node.parts:
+                if self.tensors.certain(usage.place(unit, text)):
+                    yield node, "formatting reads the value of a tensor, and it is on the hot path"
+                    return
+        elif isinstance(node, ir.BinOp) and node.op == "%" and isinstance(node.left, (ir.Constant, ir.FString)):
+            items = node.right.items if isinstance(node.right, ir.Sequence) else [node.right]
+            text_left = isinstance(node.left, ir.FString) or isinstance(node.left.value, str)
+            if text_left and any(self.tensors.certain(usage.place(unit, i)) for i in items):
+                yield node, "formatting reads the value of a tensor, and it is on the hot path"
+
+
+def _is_data(node: ir.Expr) -> bool:
+    name = ir.last_name(node)
+    return name.startswith(("float", "int", "uint", "complex", "bool")) or name in ("pi", "e", "inf", "nan", "newaxis")
+
+
+_SETTINGS = {"hot-path": {"entry-points": ["pkg.step:step"]}}
+
+
+def _case(name: str, body: str, *, head: str = "import torch\n", arguments: str = "x", **others: str) -> Case:
+    files = {"pkg/__init__.py": "", "pkg/step.py": f"{head}def step({arguments}):\n    {body}\n"}
+    files.update({f"pkg/{k}.py": v for k, v in others.items()})
+    return Case(name, files)
+
+
+_NP = "import numpy as np\nimport torch\n"
+_INVALID = (
+    _case("item", "return x.sum().item()"),
+    _case("cpu", "return x.detach().cpu()"),
+    _case("numpy", "return x.detach().numpy()"),
+    _case("tolist in a comprehension", "return [v.tolist() for v in x]"),
+    _case("an unbound method", "return list(map(torch.Tensor.item, x))"),
+    _case("a bound method under another name", "read = x.item\n    return read()"),
+    _case("literal getattr", "return getattr(x, 'item')()"),
+    _case("methodcaller", "return read(x)", head="from operator import methodcaller\nread = methodcaller('cpu')\n"),
+    _case("a table", "return KINDS['a'](x)", head="import torch\nKINDS = {'a': torch.Tensor.tolist}\n"),
+    _case("a partial", "return move(x)",
+          head="import torch\nfrom functools import partial\nmove = partial(torch.Tensor.to, device='cpu')\n"),
+    _case("to the CPU", "return x.to('cpu', non_blocking=True)"),
+    _case("to the CPU as a device", "host = torch.device('cpu')\n    return x.to(device=host)"),
+    _case("float of a certain tensor", "return float(torch.mean(x))"),
+    _case("float of an annotated tensor", "return float(x)", arguments="x: torch.Tensor"),
+    _case("float of what is differentiated", "loss = model(x)\n    loss.backward()\n    return float(loss)", arguments="model, x"),
+    _case("int of an index", "return int(x.argmax())"),
+    _case("a field that holds a tensor", "return float(measure(x).total)", head=(
+        "import torch\nfrom dataclasses import dataclass\n@dataclass\nclass Terms:\n    total: torch.Tensor\n"
+        "def measure(x):\n    return Terms(torch.mean(x))\n")),
+    _case("a returned tensor", "return float(loss(x))", head="import torch\ndef loss(x):\n    return torch.mean(x)\n"),
+    _case("math", "return math.sqrt(torch.sum(x))", head="import math\nimport torch\n"),
+    _case("NumPy", "return np.mean(x)", head=_NP),
+    _case("NumPy's asarray", "return torch.from_numpy(np.asarray(x))", head=_NP),
+    _case("NumPy as default argument", "return lift(x)", head=_NP, arguments="x, lift=np.asarray"),
+    _case("SciPy", "return linear_sum_assignment(x)", head="from scipy.optimize import linear_sum_assignment\n"),
+    _case("print", "print(x)\n    return x"),
+    _case("print in a decorator", "return work(x)", head=(
+        "def shown(fn):\n    def inner(*args):\n        out = fn(*args)\n        print(out)\n        return out\n    return inner\n"
+        "@shown\ndef work(x):\n    return x\n")),
+    _case("a hook", "return net(x)", head=(
+        "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(2, 2)\n        self.layer.register_forward_hook(self.look)\n"
+        "    def look(self, module, given, out):\n        self.seen = out.mean().item()\n"
+        "    def forward(self, x):\n        return self.layer(x)\nnet = Net()\n")),
+    _case("in another module", "return lift(x)", head="from pkg.lift import lift\n", lift="def lift(v):\n    return v.item()\n"),
+    _case("a callback", "return apply(lambda v: v.item(), x)", head="def apply(fn, v):\n    return fn(v)\n"),
+    _case("a property", "return Box(x).value", head=(
+        "class Box:\n    def __init__(self, x):\n        self.x = x\n    @property\n    def value(self):\n        return self.x.item()\n")),
+    _case("a formatted tensor", "mean = torch.mean(x)\n    return f'{mean:.3f}'"),
+    _case("a logged tensor", "mean = torch.mean(x)\n    log.info('%s', mean)\n    return x",
+          head="import logging\nimport torch\nlog = logging.getLogger(__name__)\n"),
+    _case("a branch", "if torch.isnan(x).any():\n        return x\n    return x + 1"),
+    _case("an assertion", "assert torch.isfinite(x).all()\n    return x"),
+)  # fmt: skip
+_VALID = (
+    _case("arithmetic", "return torch.where(torch.isfinite(x).all(), x, 0.0)"),
+    _case("constants of NumPy", "return x * np.pi", head=_NP),
+    _case("NumPy at import time", "return W @ x", head=_NP + "W = torch.from_numpy(np.eye(3))\n"),
+    _case("NumPy in a default value", "return x * w", head=_NP, arguments="x, w=np.sqrt(2.0)"),
+    _case("math of numbers", "return x * math.sqrt(2.0 * math.pi)", head="import math\n"),
+    _case("float of a setting", "return x * float(cfg.rate)", arguments="x, cfg"),
+    _case("a size", "return x / float(x.size(0)) + int(x.shape[0])", arguments="x: torch.Tensor"),
+    _case("a branch on a shape", "y = torch.exp(x)\n    return y if y.shape[0] > 3 and y.dim() == 2 else x"),
+    _case("a branch on None", "y = None if x is None else torch.exp(x)\n    if y is None:\n        return x\n    return y"),
+    _case("another precision", "return x.to(torch.float32).float()"),
+    _case("another device", "return x.to(y.device) + x.to('cuda')", arguments="x, y"),
+    _case("outside the path", "return x", head="def offline(x):\n    print(x.item())\n    return x.cpu().numpy()\n"),
+    _case("methods of an own class", "return Box().item()", head="class Box:\n    def item(self):\n        return 1\n"),
+    _case("an own function called print", "return print(x)", head="def print(x):\n    return x\n"),
+    _case("a declared field called item", "return b.item", head="class Box:\n    item: int = 3\n", arguments="b"),
+    _case("a message without tensors", "log.debug('step %d', 3)\n    return x", head="import logging\nlog = logging.getLogger(__name__)\n"),
+)  # fmt: skip
+
+RULE = Rule(
+    code="HOT003",
+    title="nothing on the hot path leaves the device graph",
+    table="hot-path",
+    manual=MANUAL,
+    mend="Keep the value as a tensor and read it outside the step, every few steps.",
+    check=check,
+    settings=_SETTINGS,
+    valid=_VALID,
+    invalid=_INVALID,
+    limits=(
+        _case("float of a parameter of which nothing is known", "return float(x)"),
+        _case("a result of unknown shape", "return torch.nonzero(x)"),
+        _case("a transfer inside another library", "return plot(x)", head="from someone import plot\n"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,175 @@
+"""HPO003: a trial is selected by the composite score, returns what fit() returned and leaves the configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from audits.static import ir
+from audits.static.findings import Finding, Step
+from audits.static.flow import Place
+from audits.static.origins import Answer, Demand
+from audits.static.project import FunctionInfo
+from audits.static.reach import entry_functions
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.trials import Trials, trial_functions
+
+MANUAL = """\
+A search is only as good as the number that it is told. From the trial function of `hpo.objective` (the function
+itself, one inside it, or the object that it returns) this rule follows the returned value backwards through helpers:
+on every way it must be what `selection.trainer` (or a method named fit) returned - the number, or the best value of a
+result - or infinity for a trial that failed; a loss, another field, a constant or a sum of things is a finding. What
+that fit() was called on and with must set `selection.primary-key` literally to "k_loc" (or "metrics") on every way:
+by keyword, dictionary key, dotted key, command-line text, or by writing to a copy. And nothing that a trial reaches
+may write to configuration that the trial did not make: attributes, items, setattr, update, `__dict__`, vars, also
+through aliases, sections and helpers, and also if it is restored later. A copy is `replace`, a constructor,
+`model_validate`, `deepcopy` or a dump; what hangs below a shallow copy is still shared.
+"""
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each wrong value, each missing primary and each write."""
+    settings = context.settings
+    roots = entry_functions(context.analysis, settings.objective)
+    if not roots:
+        yield context.config_finding("HPO003", "hpo.objective", f"the objective {settings.objective} does not exist")
+        return
+    origins = context.origins
+    trials = trial_functions(origins, roots)
+    fits = entry_functions(context.analysis, settings.trainer) if settings.trainer else []
+    search = Trials(origins, trials, fits, settings.primary_key or "val_primary", settings.config_roots or ("config", "cfg"))
+    origins.only = lambda fn: fn in search.reached
+    try:
+        found = [f for trial in trials for f in _faults(search, trial)]
+        for at, written in search.writes():
+            if search.shared(written):
+                found.append((at, "a trial writes to shared configuration; it must work on its own copy", ()))
+    finally:
+        origins.only = None
+    seen: set[tuple[int, str]] = set()
+    for place, message, path in found:
+        if (id(place.expr), message) not in seen:
+            seen.add((id(place.expr), message))
+            call_path = path or (search.reached.get(place.fn, ()) if place.fn is not None else ())
+            entry = settings.objective
+            yield context.finding("HPO003", place.module, place.expr, message, fn=place.fn, entry_point=entry, call_path=call_path)
+
+
+def _faults(search: Trials, trial: FunctionInfo) -> Iterator[tuple[Place, str, tuple[Step, ...]]]:
+    node = trial.node
+    own = Place(ir.Name(node.line, node.column, node.line, node.column, node.name), trial.module, trial)
+    ends = list(search.returned(trial))
+    if not any(isinstance(n, ir.Return) and n.value is not None for n in ir.walk_own(node.body)):
+        yield own, "the trial returns nothing; it must return what fit() returned", ()
+    elif not any(answer.kind == "fit" for _, answer in ends):
+        yield own, "the trial's value cannot be followed to a call of fit()", ()
+    for demand, answer in ends:
+        if answer.kind != "fit":
+            yield demand.place, f"a trial's value must be what fit() returned, got {_what(answer)}", demand.trail
+            continue
+        if not search.is_best(demand):
+            yield demand.place, f"a trial returns {demand.path[0][1]!r} of fit()'s result, which is not its best value", demand.trail
+        yield from _primary(search, demand)
+
+
+def _primary(search: Trials, demand: Demand) -> Iterator[tuple[Place, str, tuple[Step, ...]]]:
+    call = demand.expr
+    assert isinstance(call, ir.Call)
+    parts = [a.value for a in call.args]
+    parts += [call.func.value] if isinstance(call.func, ir.Attribute) else []
+    direct = [a.value for a in call.args if a.keyword == search.key]
+    results = [search.sets_primary(Demand(demand.place.at(call if direct else p), (), demand.frame)) for p in (direct or parts)]
+    bad = next((r for r in results if isinstance(r, Place)), None)
+    if bad is not None:
+        yield bad, f"a trial must set {search.key!r} to 'k_loc' itself, whatever the configuration says", demand.trail
+    elif not any(r is True for r in results):
+        yield demand.place, f"a trial trains without setting {search.key!r} to 'k_loc' on every way to fit()", demand.trail
+
+
+def _what(answer: Answer) -> str:
+    kinds = {"constant": "a constant", "arithmetic": "something computed", "outside": "the result of another call"}
+    return kinds.get(answer.kind, "something that cannot be followed to it")
+
+
+_SETTINGS = {
+    "hpo": {"modules": ["pkg.hpo"], "size-arguments": ["n_train"], "objective": "pkg.hpo:objective"},
+    "selection": {"trainer": "pkg.train:Trainer.fit", "primary-key": "val_primary"},
+    "config": {"roots": ["config", "cfg"]},
+}
+_TRAIN = (
+    "import math\nfrom dataclasses import dataclass\n@dataclass\nclass Result:\n    objective: float\n    val_loss: float\n"
+    "class Trainer:\n    def __init__(self, config):\n        self.config = config\n        self.best = math.inf\n"
+    "    def fit(self):\n        return Result(self.best, 1.0)\n"
+)
+_COPY = "lr = trial.suggest_float('lr', 0, 1)\ncfg = config.replaced(train={'lr': lr, 'val_primary': 'k_loc'})\n"
+_INNER = (
+    "def inner(trial):\n    cfg = config.replaced(train={'lr': trial.suggest_float('lr', 0, 1), 'val_primary': 'k_loc'})\n"
+    "    return Trainer(cfg).fit().objective\nreturn inner"
+)
+_RUN = "return Trainer(cfg).fit().objective"
+
+
+def _case(name: str, body: str, *, arguments: str = "trial, config", rest: str = "") -> Case:
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    head = "import copy\nimport math\nfrom dataclasses import replace\nfrom pkg.train import Trainer\n"
+    return Case(name, {"pkg/__init__.py": "", "pkg/train.py": _TRAIN, "pkg/hpo.py": f"{head}def objective({arguments}):\n{lines}{rest}"})
+
+
+RULE = Rule(
+    code="HPO003",
+    title="a trial trains for the composite score, returns it, and changes no shared configuration",
+    table="hpo",
+    manual=MANUAL,
+    mend="Train on a validated copy with val_primary='k_loc' and return fit()'s objective.",
+    check=check,
+    settings=_SETTINGS,
+    valid=(
+        _case("a validated copy", _COPY + _RUN),
+        _case("the alias", _COPY.replace("k_loc", "metrics") + _RUN),
+        _case("dataclass copies", "cfg = replace(config, train=replace(config.train, val_primary='k_loc'))\n" + _RUN),
+        _case("a deep copy that is written", "cfg = copy.deepcopy(config)\ncfg.train.val_primary = 'k_loc'\n" + _RUN),
+        _case(
+            "helpers",
+            "return run(prepared(config))",
+            rest=(
+                "def prepared(base):\n    return base.replaced(train={'val_primary': 'k_loc'})\n"
+                "def run(cfg):\n    return float(Trainer(cfg).fit().objective)\n"
+            ),
+        ),
+        _case("a failed trial", _COPY + "result = Trainer(cfg).fit()\nreturn result.objective if result.epochs else math.inf"),
+        _case("an enclosed trial", _INNER, arguments="config"),
+        _case("notes of the trial", _COPY + "trial.user_attrs['lr'] = lr\nnotes = {}\nnotes['lr'] = lr\n" + _RUN),
+    ),
+    invalid=(
+        _case("no primary", "cfg = config.replaced(train={'lr': trial.suggest_float('lr', 0, 1)})\n" + _RUN),
+        _case("the loss is primary", _COPY.replace("k_loc", "loss") + _RUN),
+        _case("whatever is configured", _COPY.replace("'k_loc'", "config.train.val_primary") + _RUN),
+        _case("a copy that is not used", _COPY + "return Trainer(config).fit().objective"),
+        _case("one way only", _COPY.replace("'k_loc'", "'k_loc' if lr > 0.5 else 'loss'") + _RUN),
+        _case("the loss is returned", _COPY + "return Trainer(cfg).fit().val_loss"),
+        _case(
+            "the loss by a helper", _COPY + "return number(Trainer(cfg).fit())", rest="def number(result):\n    return result.val_loss\n"
+        ),
+        _case(
+            "the loss where the score failed",
+            _COPY + "r = Trainer(cfg).fit()\nreturn r.objective if math.isfinite(r.objective) else r.val_loss",
+        ),
+        _case("zero for a failed trial", _COPY + "try:\n    return Trainer(cfg).fit().objective\nexcept ValueError:\n    return 0.0"),
+        _case("a sum", _COPY + "r = Trainer(cfg).fit()\nreturn r.objective + r.val_loss"),
+        _case("an attribute of the trainer", _COPY + "trainer = Trainer(cfg)\ntrainer.fit()\nreturn trainer.last_loss"),
+        _case("nothing", _COPY + "Trainer(cfg).fit()"),
+        _case("a write", _COPY + "config.train.lr = lr\n" + _RUN),
+        _case("a write past frozen", _COPY + "object.__setattr__(config.train, 'lr', lr)\n" + _RUN),
+        _case("a write through an alias", _COPY + "section = config.train\nsection.lr = lr\n" + _RUN),
+        _case(
+            "a write by a helper", _COPY + "tweak(config, lr)\n" + _RUN, rest="def tweak(base, lr):\n    setattr(base.train, 'lr', lr)\n"
+        ),
+        _case("a write below a shallow copy", "cfg = copy.copy(config)\ncfg.train.val_primary = 'k_loc'\n" + _RUN),
+        _case("a dictionary", _COPY + "config['train'].update(lr=lr)\n" + _RUN),
+        _case(
+            "a write that is taken back",
+            _COPY + "old = config.train.lr\nconfig.train.lr = lr\ntry:\n    " + _RUN + "\nfinally:\n    config.train.lr = old",
+        ),
+        Case("a missing objective", {"pkg/__init__.py": "", "pkg/hpo.py": "", "pkg/train.py": _TRAIN}),
+    ),
+    limits=(_case("a library that sets the primary", "cfg = library.prepare(config.replaced(train={'val_primary': 'k_loc'}))\n" + _RUN),),
+)

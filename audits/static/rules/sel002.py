@@ -1,0 +1,133 @@
+"""SEL002: no silent fallback from metrics to loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from audits.static.findings import Finding
+from audits.static.reach import entry_functions
+from audits.static.rules.base import Case, Context, Rule
+from audits.static.selection import Selection
+
+MANUAL = """\
+When a metric is missing and the loss, or zero, is compared in its place, the best model is the one whose metrics
+failed. This rule follows what `selection.trainer` compares with the best value, keeps and returns backwards, through
+helpers, fields, tables and tuples, and decides the conditions on the way for both settings of
+`selection.primary-key`. Where the score is configured, neither the loss nor a constant may come through on a
+condition that is open: a check for None, a missing key, isnan or isfinite, `hasattr`, `or`, a default of get or
+getattr, an `except`, `suppress`, the first epochs. A formula may not fill in a default for one of its metrics. A
+branch on the configured primary alone is a choice, not a fallback; raising, and infinity (the worst score), are not
+fallbacks either. What is the loss is told by its name.
+"""
+
+
+def check(context: Context) -> Iterable[Finding]:
+    """One finding for each thing that stands in."""
+    roots = entry_functions(context.analysis, context.settings.trainer)
+    if not roots:
+        text = f"the trainer {context.settings.trainer} does not exist"
+        yield context.config_finding("SEL002", "selection.trainer", text)
+        return
+    selection = Selection(context.origins, context.settings.primary_key, roots)
+    seen: set[int] = set()
+    for start in selection.starts():
+        for leaf, message in selection.fallbacks(start):
+            place = leaf.demand.place
+            if id(place.expr) not in seen:
+                seen.add(id(place.expr))
+                yield context.finding("SEL002", place.module, place.expr, message, fn=place.fn, call_path=leaf.demand.trail)
+
+
+_SETTINGS = {"selection": {"trainer": "pkg.train:Trainer.fit", "primary-key": "val_primary"}}
+_IF = "if self.config.train.val_primary == 'loss':\n    return v.loss\n"
+
+
+def _case(name: str, primary: str, rest: str = "", kept: str = "objective") -> Case:
+    body = "".join(f"        {line}\n" for line in primary.splitlines())
+    source = (
+        "import contextlib\nimport math\nimport torch\nfrom pkg.metrics import score_of\nclass Trainer:\n"
+        "    def __init__(self, config):\n        self.config = config\n        self.best = math.inf\n"
+        "    def fit(self):\n        for epoch in range(self.config.epochs):\n            v = self.validate()\n"
+        f"            objective = self.primary(v)\n            if objective < self.best:\n                self.best = {kept}\n"
+        "                torch.save({}, 'best.pt')\n        return self.best\n"
+        f"    def primary(self, v):\n{body}    def validate(self):\n        return self.evaluate()\n{rest}"
+    )
+    metrics = "def score_of(m):\n    return (1 - m.k_acc) + m.azimuth_rmse_deg / 5 - m.success_rate\n"
+    return Case(name, {"pkg/__init__.py": "", "pkg/metrics.py": metrics, "pkg/train.py": source})
+
+
+RULE = Rule(
+    code="SEL002",
+    title="no silent fallback from metrics to loss",
+    table="selection",
+    manual=MANUAL,
+    mend="Raise where a metric could not be computed; choose between loss and score by the configured primary alone.",
+    check=check,
+    settings=_SETTINGS,
+    valid=(
+        _case("a choice", _IF + "return score_of(v.metrics)"),
+        _case("a conditional expression", "return v.loss if self.config.train.val_primary == 'loss' else score_of(v.metrics)"),
+        _case("a table", "return {'loss': v.loss, 'k_loc': score_of(v.metrics)}[self.config.train.val_primary]"),
+        _case(
+            "a match",
+            "match self.config.train.val_primary:\n    case 'loss':\n        return v.loss\n"
+            "    case _:\n        return score_of(v.metrics)",
+        ),
+        _case("a named key", "key = self.config.train.val_primary\nif key != 'loss':\n    return score_of(v.metrics)\nreturn v.loss"),
+        _case("an error", _IF + "if v.metrics is None:\n    raise ValueError('no metrics')\nreturn score_of(v.metrics)"),
+        _case(
+            "an error for what is not finite", _IF + "s = score_of(v.metrics)\nif not math.isfinite(s):\n    raise ValueError(s)\nreturn s"
+        ),
+        _case(
+            "another error", _IF + "try:\n    return score_of(v.metrics)\nexcept ZeroDivisionError as e:\n    raise ValueError('x') from e"
+        ),
+        _case("the worst score", _IF + "return score_of(v.metrics) if v.metrics else math.inf"),
+        _case("a loss that is only shown", "print(v.loss if v.metrics is None else 0.0)\n" + _IF + "return score_of(v.metrics)"),
+    ),
+    invalid=(
+        _case("no metrics", _IF + "if v.metrics is None:\n    return v.loss\nreturn score_of(v.metrics)"),
+        _case(
+            "no metrics, in the same condition",
+            "if self.config.train.val_primary == 'loss' or not v.metrics:\n    return v.loss\nreturn score_of(v.metrics)",
+        ),
+        _case(
+            "metrics present", "if self.config.train.val_primary != 'loss' and v.metrics:\n    return score_of(v.metrics)\nreturn v.loss"
+        ),
+        _case("an exception", _IF + "try:\n    return score_of(v.metrics)\nexcept TypeError:\n    return v.loss"),
+        _case(
+            "an exception over a default",
+            "s = v.loss\nif self.config.train.val_primary != 'loss':\n    try:\n        s = score_of(v.metrics)\n"
+            "    except TypeError:\n        print('no metrics')\nreturn s",
+        ),
+        _case(
+            "a suppressed exception",
+            "s = v.loss\nif self.config.train.val_primary != 'loss':\n    with contextlib.suppress(TypeError):\n"
+            "        s = score_of(v.metrics)\nreturn s",
+        ),
+        _case("not a number", _IF + "s = score_of(v.metrics)\nif math.isnan(s):\n    s = v.loss\nreturn s"),
+        _case("not finite", _IF + "s = score_of(v.metrics)\nreturn s if math.isfinite(s) else v.loss"),
+        _case("or", _IF + "return self.score or v.loss"),
+        _case("getattr", _IF + "return getattr(v, 'score', v.loss)"),
+        _case("hasattr", _IF + "return v.score if hasattr(v, 'score') else v.loss"),
+        _case("a default", "return {'k_loc': score_of(v.metrics)}.get(self.config.train.val_primary, v.loss)"),
+        _case(
+            "a key that is switched",
+            "key = self.config.train.val_primary\nif v.metrics is None:\n    key = 'loss'\n"
+            "if key == 'loss':\n    return v.loss\nreturn score_of(v.metrics)",
+        ),
+        _case(
+            "a helper",
+            _IF + "return safe(score_of(v.metrics), v.loss)",
+            "def safe(value, other):\n    return value if math.isfinite(value) else other\n",
+        ),
+        _case("a failed score of zero", _IF + "try:\n    return score_of(v.metrics)\nexcept TypeError:\n    return 0.0"),
+        _case("a missing metric of zero", _IF + "m = v.metrics\nreturn (1 - m.get('k_acc', 0.0)) + m.get('azimuth_rmse_deg', 0.0) / 5"),
+        _case("kept", _IF + "return score_of(v.metrics)", kept="objective if v.metrics else v.loss"),
+        _case(
+            "the first epochs",
+            "if self.config.train.val_primary == 'loss' or self.epoch < 3:\n    return v.loss\nreturn score_of(v.metrics)",
+        ),
+        Case("a missing trainer", {"pkg/__init__.py": "", "pkg/train.py": "class Trainer:\n    pass\n"}),
+    ),
+    limits=(_case("a loss by another name", _IF + "return score_of(v.metrics) if v.metrics else v.energy"),),
+)
