@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libcst
 import pytest
-from packages import write_package
+from generated_packages import write_package
 
 from audits.static.cache import Cache
 from audits.static.run import audit

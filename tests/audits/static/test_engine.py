@@ -110,13 +110,17 @@ def test_functions_among_too_many_values_are_unknown_and_may_be_anything(tmp_pat
 
 
 def test_every_method_of_a_name_is_reached_through_an_unknown_receiver(tmp_path: Path) -> None:
-    source = "".join(f"class C{k}:\n    def run(self, x):\n        return x\n" for k in range(60)) + "def step(one, x):\n    return one.run(x)\n"
+    source = (
+        "".join(f"class C{k}:\n    def run(self, x):\n        return x\n" for k in range(60)) + "def step(one, x):\n    return one.run(x)\n"
+    )
     report = run_audit(write(tmp_path, step=source), parse_settings(TABLE))
     assert report.proofs[0].reachable_functions == 61
 
 
 def test_the_order_of_files_and_of_hashing_changes_nothing(tmp_path: Path) -> None:
-    source = "import torch\nfrom pkg.{other} import go\ndef {name}(x):\n    return go(x) if x else torch.inverse(x)\ndef go(x):\n    return x\n"
+    source = (
+        "import torch\nfrom pkg.{other} import go\ndef {name}(x):\n    return go(x) if x else torch.inverse(x)\ndef go(x):\n    return x\n"
+    )
     found = []
     for first, second in (("a", "z"), ("z", "a")):
         root = write(
