@@ -41,7 +41,7 @@ def _run(root: str, report: Path | None) -> int:
         codes = {
             "static": static.main(["--root", root, *formats("static")]),
             "covariance_paths": path_audit.main(formats("covariance_paths")),
-            "runtime": runtime.main(formats("runtime")),
+            "runtime": runtime.main(["--select", "RUN,DATA", *formats("runtime")]),
         }
         if report is not None:
             documents = {name: json.loads(path.read_text()) if path.exists() else None for name, path in parts.items()}

@@ -31,7 +31,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(
-    options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str, audit: Callable[[argparse.Namespace], Report]
+    options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str | tuple[str, ...], audit: Callable[[argparse.Namespace], Report]
 ) -> int:
     """Parse, audit, write the report, and return the exit code; ``prefix`` names the checks that belong to the command."""
     try:
@@ -46,7 +46,7 @@ def run(
         return _say(options.prog, f"could not complete: {type(error).__name__}: {error}", INCOMPLETE)
 
 
-def _run(options: argparse.Namespace, prefix: str, audit: Callable[[argparse.Namespace], Report]) -> int:
+def _run(options: argparse.Namespace, prefix: str | tuple[str, ...], audit: Callable[[argparse.Namespace], Report]) -> int:
     if options.list_checks:
         sys.stdout.writelines(f"{code}  {check.title}\n" for code, check in MANUAL.items() if code.startswith(prefix))
         return FINE
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace, prefix: str, audit: Callable[[argparse.Nam
     report = audit(options)
     for name, path in outputs:
         _emit(report, name, path)
-    return FINE if report.passed else FINDINGS
+    return FINE if report.passed else FINDINGS if report.failures or not report.incomplete else INCOMPLETE
 
 
 def _explain(code: str) -> int:

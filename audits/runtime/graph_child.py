@@ -19,19 +19,11 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 from torch.fx import GraphModule, Node
 
-from audits.runtime.trial import Trial, small_config, small_trial
+from audits.runtime.trial import SMALL, Trial, small_config, small_trial
 from ris_pipeline.config import Config
 from ris_pipeline.shards import Batch
 from ris_pipeline.training import Trainer
 
-SMALL: dict[str, dict[str, Any]] = {
-    "array": {"n_h": 4, "n_v": 3, "bs_antennas": 6},
-    "codes": {"beams_h": 4, "beams_v": 4, "snapshots": 8},
-    "scene": {"k_max": 2},
-    "model": {"channels": 16, "hidden": 8, "grid_azimuth": 8, "grid_elevation": 8, "grid_range": 2},
-    "data": {"n_train": 3, "n_val": 1, "n_test": 1},
-    "train": {"batch_size": 3},
-}
 FLAGS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     ("beta", {}, {"covariance": {"beta": 0.0}}),
     ("shrinkage", {}, {"covariance": {"shrinkage": None}}),

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from audits.runtime.graph_child import SMALL
 from audits.runtime.observe import code_of
 from audits.runtime.report import Result
 from audits.runtime.tensors import COPIES, Matrix, Recorder, Seen, has_matrix, matrices, square
-from audits.runtime.trial import Trial, small_config, small_trial
+from audits.runtime.trial import SMALL, Trial, small_config, small_trial
 from ris_pipeline.covariance import build_effective_covariance
 from ris_pipeline.shards import Batch
 
