@@ -21,9 +21,10 @@ GRADIENT_TOLERANCE = 1e-3
 
 
 def check_parameters(trial: Trial) -> list[Result]:
-    """RUN005: in the optimizer once, a finite gradient that is not all zero, and a move, for every parameter."""
+    """RUN005: in the optimizer once, the gradient of the weighted loss, and a move against it, for every parameter."""
     trainer = trial.trainer()
     trainer.model.train()
+    trainer.train_step(trial.batch)  # the second step is looked at, so that what the first one leaves behind shows
     parameters = dict(trainer.model.named_parameters())
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     held = Counter(id(member) for group in trainer.optimizer.param_groups for member in group["params"])

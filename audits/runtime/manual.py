@@ -51,9 +51,10 @@ training does not repeat itself.""",
     "RUN005": Check(
         "every parameter is optimised once, gets a gradient and moves",
         """\
-After one real step every trainable parameter must be in exactly one group of the optimizer, once, have a finite gradient that is
-not all zero, and differ from what it was. Catches frozen heads, parameter groups that miss a module, gated optimizer steps and
-detached branches.""",
+After a second real step every trainable parameter must be in exactly one group of the optimizer, once, have a finite gradient that is
+not all zero, and differ from what it was. The step's gradients must be those of the weighted sum of the loss terms, clipped as
+configured, to 1e-3, and the move must go against them. Catches frozen heads, parameter groups that miss a module, gated optimizer
+steps, gradients that are never cleared and detached branches.""",
     ),
     "RUN006": Check(
         "every weighted loss term drives the network",
