@@ -10,6 +10,7 @@ import matplotlib as mpl
 from rich import box
 from rich.table import Table
 
+from ris_pipeline.attestation import sentence
 from ris_pipeline.errors import DataError
 from ris_pipeline.model.weights import load_tensors
 from ris_pipeline.training.checkpoint import LAST_NAME
@@ -120,8 +121,19 @@ def write_report(document: dict[str, Any], out: Path, run: Path | None = None) -
     if history:
         written.append(_save(training_figure(history), out / "training.png"))
     text = out / "report.md"
-    text.write_text(markdown(document, [path.name for path in written]), encoding="utf-8")
+    text.write_text(markdown(document, [path.name for path in written]) + attestation_markdown(document), encoding="utf-8")
     return [text, *written]
+
+
+def attestation_markdown(document: dict[str, Any]) -> str:
+    """Whether an audit vouches for the evaluation, and the digests behind it."""
+    attestation = document.get("attestation")
+    if attestation is None:
+        return "\nThe evaluation says nothing about the source and the audits behind it.\n"
+    made = attestation["subject"]
+    rows = {name.replace("_", " "): value for name, value in made.items() if isinstance(value, str)} | made["versions"]
+    lines = ["", "## Provenance", "", f"{sentence(attestation)}.", "", "| | |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {name} | `{value}` |" for name, value in rows.items()), ""])
 
 
 def markdown(document: dict[str, Any], figures: list[str]) -> str:

@@ -11,7 +11,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from audits.runtime import (
-    command, graphs, inverse, journal, laws, learning, ops, overfit, path_audit, repeat, robustness, scripted, search, selection, streams,
+    command,
+    graphs,
+    inverse,
+    journal,
+    laws,
+    learning,
+    ops,
+    overfit,
+    path_audit,
+    repeat,
+    robustness,
+    scripted,
+    search,
+    selection,
+    streams,
 )  # fmt: skip
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import Report, Result, environment
@@ -133,7 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = command.parser(" runtime", "Audit small, real runs of training, search and generation.")
     options.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
-    options.add_argument("--select", action="append", default=[], metavar="CODES", help="only these checks; RUN, PATH and DATA stand for all of theirs")
+    options.add_argument(
+        "--select", action="append", default=[], metavar="CODES", help="only these checks; RUN, PATH and DATA stand for all of theirs"
+    )
     options.add_argument(
         "--accept-ops",
         action="store_true",

@@ -31,7 +31,10 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def run(
-    options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str | tuple[str, ...], audit: Callable[[argparse.Namespace], Report]
+    options: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    prefix: str | tuple[str, ...],
+    audit: Callable[[argparse.Namespace], Report],
 ) -> int:
     """Parse, audit, write the report, and return the exit code; ``prefix`` names the checks that belong to the command."""
     try:

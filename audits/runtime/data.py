@@ -170,9 +170,7 @@ def _check_spread(state: _Audit, split: str) -> None:
             state.fail("DATA007", split, message, histogram=dict(sorted(totals.k.items())), sigmas=sigmas)
     for name, at_ends in totals.at_ends.items():
         if at_ends > 2 + 0.001 * totals.labels[name]:
-            message = (
-                f"{name}: {at_ends} of {totals.labels[name]} values lie at an end of the interval, as clipping would make them"
-            )
+            message = f"{name}: {at_ends} of {totals.labels[name]} values lie at an end of the interval, as clipping would make them"
             state.fail("DATA004", split, message, at_ends=at_ends)
 
 
@@ -211,11 +209,7 @@ def _passed(state: _Audit) -> list[Result]:
             lambda: {s: {"channel": t.channel, "symbols": t.symbols} for s, t in state.statistics.items()},
         ),
     }
-    return [
-        Result(code, "all splits", True, message, {"seen": seen()})
-        for code, (message, seen) in messages.items()
-        if code not in failed
-    ]
+    return [Result(code, "all splits", True, message, {"seen": seen()}) for code, (message, seen) in messages.items() if code not in failed]
 
 
 def _facts(state: _Audit) -> dict[str, object]:

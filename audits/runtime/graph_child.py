@@ -60,7 +60,9 @@ class Graphs:
 
     def backend(self) -> Callable[..., Any]:
         """A backend that keeps the graphs and runs them unchanged."""
-        return aot_autograd(fw_compiler=self._keep("forward"), bw_compiler=self._keep("backward"), inference_compiler=self._keep("inference"))
+        return aot_autograd(
+            fw_compiler=self._keep("forward"), bw_compiler=self._keep("backward"), inference_compiler=self._keep("inference")
+        )
 
     def _keep(self, kind: str) -> Callable[..., Any]:
         def compiler(module: GraphModule, _: Any) -> Callable[..., Any]:

@@ -48,8 +48,8 @@ class Child:
         folders = dict.fromkeys(str(Path(package.__file__ or "").resolve().parents[1]) for package in (audits, ris_pipeline))
         inherited = os.environ.get("PYTHONPATH", "")
         path = os.pathsep.join([*folders, *([inherited] if inherited else [])])
-        output, errors = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of this package
+        output, errors = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115 - closed when they have been read
+        process = subprocess.Popen(
             [sys.executable, "-m", "audits.runtime.graph_child"],
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             stdout=output,
@@ -125,7 +125,9 @@ def _case(name: str, case: Mapping[str, Any]) -> Iterator[Result]:
     kinds = set(case["nodes"])
     expected = {"inference"} if name.endswith("eval") else {"forward", "backward"}
     if not expected <= kinds:
-        yield Result("RUN014", name, False, f"expected {' and '.join(sorted(expected))} graphs, got {sorted(kinds)}", {"nodes": case["nodes"]})
+        yield Result(
+            "RUN014", name, False, f"expected {' and '.join(sorted(expected))} graphs, got {sorted(kinds)}", {"nodes": case["nodes"]}
+        )
     if case["loss"] is not None and not math.isclose(case["loss"], case["eager loss"], rel_tol=LOSS_TOLERANCE):
         message = f"the graph's loss is {case['loss']:.8g}, the code's {case['eager loss']:.8g}"
         yield Result("RUN014", name, False, message, {"graph": case["loss"], "code": case["eager loss"]})

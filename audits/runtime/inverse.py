@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,8 +79,10 @@ def _sentence(item: Solved) -> str:
 
 
 def solved(candidates: list[Matrix], systems: list[Matrix]) -> Iterator[Solved]:
-    """Every R, X, Y with R X ~ c Y, X younger than R and Y, X not a multiple of Y; both R and its transpose, X and Y as they are or both
-    transposed."""
+    """Every R, X, Y with R X ~ c Y, X younger than R and Y, and X no multiple of Y.
+
+    R is taken as it is and transposed; X and Y as they are, or both transposed.
+    """
     pools: dict[tuple[int, int], list[Matrix]] = defaultdict(list)
     for matrix in candidates:
         rows, columns = matrix.values.shape
@@ -131,8 +133,10 @@ def check_twin(recorder: Recorder, n: int) -> list[Result]:
         looked += 1
         what = twin(item, n)
         if what:
-            evidence = {"shape": list(item.values.shape), "operator": item.operator}
-            failures.setdefault(item.place, Result("RUN017", item.place, False, f"{what} of trace N was made outside the builder", evidence))
+            evidence: dict[str, object] = {"shape": list(item.values.shape), "operator": item.operator}
+            failures.setdefault(
+                item.place, Result("RUN017", item.place, False, f"{what} of trace N was made outside the builder", evidence)
+            )
     evidence = {"tensors outside the builder": looked, "tensors inside": built}
     if not built:
         return [Result("RUN017", "training step", False, "the builder was not seen at work, so nothing is proved", evidence)]
@@ -157,8 +161,3 @@ def _is_covariance(stack: Tensor, n: int) -> bool:
     symmetric = (stack - stack.mH).abs().amax() <= TRACE_TOLERANCE * stack.abs().amax()
     identity = (stack - torch.eye(n, dtype=stack.dtype)).abs().amax() <= TRACE_TOLERANCE
     return bool(symmetric and ((trace / n - 1.0).abs() < TRACE_TOLERANCE).all() and not identity)
-
-
-def places(found: Iterable[Solved]) -> list[str]:
-    """Where solutions were made."""
-    return sorted({item.x.origin.place for item in found})

@@ -38,7 +38,10 @@ def check_laws(trial: Trial) -> list[Result]:
         "the true count is cheapest": _count(trainer, base, batch),
         "a source's cell is cheapest": _cells(trainer, base, batch),
     }
-    return [Result("RUN023", name, not problems, "; ".join(problems) or message, evidence) for name, (problems, message, evidence) in parts.items()]
+    return [
+        Result("RUN023", name, not problems, "; ".join(problems) or message, evidence)
+        for name, (problems, message, evidence) in parts.items()
+    ]
 
 
 Part = tuple[list[str], str, dict[str, Any]]
@@ -147,7 +150,9 @@ def _count(trainer: Trainer, base: Prediction, batch: Batch) -> Part:
         costs = []
         for answer in slots:
             logits = torch.where(slots == answer, 5.0, 0.0)[None]
-            part = Prediction(base.factor[row], logits, base.position[row], base.power[row], base.score[row], base.score_map[row], base.effective[row])
+            part = Prediction(
+                base.factor[row], logits, base.position[row], base.power[row], base.score[row], base.score_map[row], base.effective[row]
+            )
             costs.append(_terms(trainer, part, one)["k"])
         wrong += costs.index(min(costs)) + 1 != int(one.sources.k)
     problems = [f"in {wrong} of {len(batch)} scenes a wrong count costs least"] if wrong else []
@@ -169,7 +174,15 @@ def _cells(trainer: Trainer, base: Prediction, batch: Batch) -> Part:
         for at in ((a, e), ((a + cells_a // 2) % cells_a, e), (a, (e + cells_e // 2) % cells_e)):
             score_map = torch.full_like(base.score_map[index], -6.0)
             score_map[0, at[0], at[1]] = 6.0
-            part = Prediction(base.factor[index], base.k_logits[index], base.position[index], base.power[index], base.score[index], score_map, base.effective[index])
+            part = Prediction(
+                base.factor[index],
+                base.k_logits[index],
+                base.position[index],
+                base.power[index],
+                base.score[index],
+                score_map,
+                base.effective[index],
+            )
             costs.append(_terms(trainer, part, one)["score"])
         wrong += costs[0] >= min(costs[1:])
     problems = [f"in {wrong} of {len(single)} scenes another cell costs less"] if wrong else []

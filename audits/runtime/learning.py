@@ -45,9 +45,7 @@ def check_parameters(trial: Trial) -> list[Result]:
             failures.append(Result("RUN005", name, False, problem, evidence))
     foreign = sum(held.values()) - sum(held[id(parameter)] for parameter in parameters.values())
     if foreign:
-        failures.append(
-            Result("RUN005", "optimizer", False, f"holds {foreign} tensors that the network does not", {"foreign": foreign})
-        )
+        failures.append(Result("RUN005", "optimizer", False, f"holds {foreign} tensors that the network does not", {"foreign": foreign}))
     message = f"{len(parameters)} parameters, each in the optimizer once, with a gradient, and moved"
     return failures or [Result("RUN005", "all parameters", True, message, {"gradient_norms": norms})]
 

@@ -146,9 +146,7 @@ def check_operators(testimonies: Mapping[str, Testimony], allowed: Allowed) -> l
         }
         unknown |= {name: f"{where} ({flags})" for name, where in found.items() if name not in allowed.operators}
         unknown |= {
-            name: f"autograd node, {testimony.nodes.first[name]} ({flags})"
-            for name in testimony.nodes.counts
-            if name not in allowed.nodes
+            name: f"autograd node, {testimony.nodes.first[name]} ({flags})" for name in testimony.nodes.counts if name not in allowed.nodes
         }
     failures = [
         Result("RUN001", name, False, f"{name} is not on the list of allowed operators", {"seen by": where})
@@ -156,25 +154,19 @@ def check_operators(testimonies: Mapping[str, Testimony], allowed: Allowed) -> l
     ]
     silent = [flags for flags, count in counts.items() if not (count["dispatched"] and count["profiled"] and count["nodes"])]
     failures += [Result("RUN001", flags, False, "a witness saw nothing", {"counts": counts[flags]}) for flags in silent]
-    return failures or [
-        Result("RUN001", "training step", True, f"all operators of {len(counts)} configurations are on the list", counts)
-    ]
+    return failures or [Result("RUN001", "training step", True, f"all operators of {len(counts)} configurations are on the list", counts)]
 
 
 def check_solvers(testimonies: Mapping[str, Testimony], allowed: Allowed) -> list[Result]:
     """RUN002: no witness saw a solver, and none is on the list."""
-    listed = {name for name in allowed.operators if is_solver_operator(name)} | {
-        name for name in allowed.nodes if is_solver_node(name)
-    }
+    listed = {name for name in allowed.operators if is_solver_operator(name)} | {name for name in allowed.nodes if is_solver_node(name)}
     failures = [
         Result("RUN002", name, False, f"the list of allowed operators holds the solver {name}", {"list": ALLOWED.name})
         for name in sorted(listed)
     ]
     for flags, testimony in testimonies.items():
         for name, where in _solvers(testimony):
-            failures.append(
-                Result("RUN002", name, False, f"the training step ran {name}", {"seen by": where, "configuration": flags})
-            )
+            failures.append(Result("RUN002", name, False, f"the training step ran {name}", {"seen by": where, "configuration": flags}))
     looked = sum(len(operators_of(testimony)) + len(testimony.nodes.counts) for testimony in testimonies.values())
     return failures or [Result("RUN002", "training step", True, f"no solver among {looked} names", {"names": looked})]
 
@@ -203,9 +195,7 @@ def check_escapes(testimonies: Mapping[str, Testimony], allowed: Allowed) -> lis
 
 def _reads(escapes: Record) -> int:
     return sum(
-        count
-        for name, count in escapes.counts.items()
-        if name.split(" ", 1)[0] in ("item", "__float__", "__int__", "__bool__", "tolist")
+        count for name, count in escapes.counts.items() if name.split(" ", 1)[0] in ("item", "__float__", "__int__", "__bool__", "tolist")
     )
 
 

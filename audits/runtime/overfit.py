@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from audits.runtime.report import Result
@@ -12,7 +14,7 @@ SCENES = 64
 FALL = 10.0
 MARGIN = 0.25
 K_MAX = 3
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "scene": {"k_max": K_MAX, "snr_min_db": 15.0},
     "model": {"channels": 16, "hidden": 32},
     "data": {"n_train": SCENES, "n_val": 4, "shard_scenes": SCENES},
@@ -36,7 +38,9 @@ def check(device: str) -> list[Result]:
     evidence = {"loss before": before, "loss after": after, "steps": trainer.state.step, "K accuracy": k_acc, "chance": chance}
     falls, counts_well = before >= FALL * after, k_acc >= chance + MARGIN
     return [
-        Result("RUN021", "loss", falls, f"fell from {before:.4g} to {after:.4g}, {before / after:.0f} times, expected {FALL:.0f}", evidence),
+        Result(
+            "RUN021", "loss", falls, f"fell from {before:.4g} to {after:.4g}, {before / after:.0f} times, expected {FALL:.0f}", evidence
+        ),
         Result("RUN021", "K-head", counts_well, f"right in {k_acc:.0%} of the scenes, the commonest K occurs in {chance:.0%}", evidence),
     ]
 

@@ -31,9 +31,7 @@ POOL = 120
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m audits.covariance_paths``."""
     options = command.parser(".covariance_paths", "Watch what each covariance consumer receives, and check it.")
-    options.add_argument(
-        "--data", type=Path, metavar="DIR", help="a data folder whose validation scenes are used (default: own scenes)"
-    )
+    options.add_argument("--data", type=Path, metavar="DIR", help="a data folder whose validation scenes are used (default: own scenes)")
     options.add_argument("--weights", metavar="W", help="a checkpoint, or 'default' (default: a fresh network)")
     return command.run(options, argv, PREFIX, _audit_of)
 
@@ -91,9 +89,7 @@ def pick(trial: Trial) -> Batch:
     for k in range(1, trial.config.scene.k_max + 1):
         members = torch.nonzero(pool.sources.k == k)[:, 0]
         members = members[snr_db[members].argsort()]
-        places = (
-            {round(share * (len(members) - 1) / (SCENES_PER_K - 1)) for share in range(SCENES_PER_K)} if len(members) else set()
-        )
+        places = {round(share * (len(members) - 1) / (SCENES_PER_K - 1)) for share in range(SCENES_PER_K)} if len(members) else set()
         rows += [int(members[place]) for place in sorted(places)]
     return MemoryScenes(pool).batch(torch.tensor(rows))
 
@@ -182,9 +178,7 @@ def _worst(details: list[Row]) -> list[Row]:
     rows: list[Row] = []
     for name in dict.fromkeys(row["path"] for row in details):
         of_path = [row for row in details if row["path"] == name]
-        worst = {
-            key: max((row[key] for row in of_path), key=_badness) for key in ("Hermitian error", "trace error", "agreement error")
-        }
+        worst = {key: max((row[key] for row in of_path), key=_badness) for key in ("Hermitian error", "trace error", "agreement error")}
         rows.append(
             {
                 "path": name,

@@ -205,9 +205,7 @@ def judge(seen: Seen, figures: Figures) -> Iterator[Result]:
         yield failure("PATH002", "holds values that are not finite", {"entries": int((~np.isfinite(seen.matrix)).sum())})
         return
     if figures.hermitian > HERMITIAN_TOLERANCE:
-        yield failure(
-            "PATH002", f"is not Hermitian: relative error {figures.hermitian:.2e}", {"hermitian_error": figures.hermitian}
-        )
+        yield failure("PATH002", f"is not Hermitian: relative error {figures.hermitian:.2e}", {"hermitian_error": figures.hermitian})
     if figures.trace > TOLERANCE:
         traces = dense.trace(seen.matrix).tolist()
         yield failure("PATH003", f"trace is not N = {n}: relative error {figures.trace:.2e}", {"N": n, "traces": traces})
@@ -218,9 +216,7 @@ def judge(seen: Seen, figures: Figures) -> Iterator[Result]:
         yield failure("PATH005", message, {"agreement_error": figures.agreement, **_options_evidence(seen)})
     foreign = _foreign(seen)
     if foreign:
-        yield failure(
-            "PATH008", f"{foreign} of {len(seen.received.parts)} covariances did not come from the builder", {"foreign": foreign}
-        )
+        yield failure("PATH008", f"{foreign} of {len(seen.received.parts)} covariances did not come from the builder", {"foreign": foreign})
 
 
 def _options_evidence(seen: Seen) -> Evidence:

@@ -60,7 +60,9 @@ def check_repeats(trial: Trial) -> list[Result]:
         different = differences(first, state)
         evidence = {"tensors": len(first), "different": different[:5], "epochs": len(lines)}
         same_log = lines == log and len(log) == EPOCHS
-        message = f"{len(first)} tensors and {len(log)} log lines equal" if same_log and not different else _what(different, same_log=same_log)
+        message = (
+            f"{len(first)} tensors and {len(log)} log lines equal" if same_log and not different else _what(different, same_log=same_log)
+        )
         results.append(Result("RUN019", name, same_log and not different, message, evidence))
     return results
 

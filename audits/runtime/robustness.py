@@ -34,9 +34,7 @@ def check_guard(trial: Trial) -> list[Result]:
         problems.append(f"{len(changed)} of {len(before)} tensors changed")
     if all(flags.values()):
         problems.append("the step reported everything as finite")
-    message = (
-        "; ".join(problems) or f"{len(before)} tensors unchanged, reported: {', '.join(n for n, fine in flags.items() if not fine)}"
-    )
+    message = "; ".join(problems) or f"{len(before)} tensors unchanged, reported: {', '.join(n for n, fine in flags.items() if not fine)}"
     return [Result("RUN011", "infinite target", not problems, message, {"changed": changed, "finite": flags})]
 
 
@@ -63,9 +61,7 @@ def check_inputs(trial: Trial) -> list[Result]:
     with torch.no_grad():
         base = _outputs(model(measurements))
         moves = {
-            name: {
-                output: float((value - base[output]).abs().max()) for output, value in _outputs(model(change(measurements))).items()
-            }
+            name: {output: float((value - base[output]).abs().max()) for output, value in _outputs(model(change(measurements))).items()}
             for name, change in CHANGES.items()
         }
     failures = [

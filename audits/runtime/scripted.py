@@ -143,7 +143,9 @@ def _log_problems(script: Script, result: FitResult) -> list[str]:
     for line, value in zip(result.history, script.values, strict=False):
         improved, running = value < running, min(running, value)
         if any(abs(float(line[key]) - wanted) > TOLERANCE for key, wanted in (("objective", value), ("best_objective", running))):
-            problems.append(f"epoch {line['epoch']} logs {line['objective']:.6g}, best {line['best_objective']:.6g}; it was {value:.6g}, {running:.6g}")
+            problems.append(
+                f"epoch {line['epoch']} logs {line['objective']:.6g}, best {line['best_objective']:.6g}; it was {value:.6g}, {running:.6g}"
+            )
         elif line["improved"] is not improved:
             problems.append(f"epoch {line['epoch']} logs improved = {line['improved']}")
     return problems

@@ -95,10 +95,11 @@ def check_study(study: Study, trial: Trial) -> list[Result]:
         ("searched keys", _searched(study)),
         ("best.toml", _best(study)),
     )
+    seen = f"{len(study.trials)} trials and {len(study.trainers)} fits were observed, expected {TRIALS} each"
+    missing = [seen] if len(study.trials) != TRIALS or len(study.trainers) != TRIALS else []
     results = []
-    for name, (problems, evidence) in parts:
-        if len(study.trials) != TRIALS or len(study.trainers) != TRIALS:
-            problems = [f"{len(study.trials)} trials and {len(study.trainers)} fits were observed, expected {TRIALS} each", *problems]
+    for name, (found, evidence) in parts:
+        problems = [*missing, *found]
         results.append(Result("RUN022", name, not problems, "; ".join(problems) or str(evidence.pop("message")), evidence))
     return results
 
@@ -183,14 +184,19 @@ def _best(study: Study) -> Part:
     number = min(range(len(values)), key=lambda index: values[index]) if values else 0
     problems = []
     if outcome.trial != number or outcome.objective != values[number]:
-        problems.append(f"the study returned trial {outcome.trial} with {outcome.objective}, the lowest value is {values[number]} of trial {number}")
+        problems.append(
+            f"the study returned trial {outcome.trial} with {outcome.objective}, the lowest value is {values[number]} of trial {number}"
+        )
     loaded = _flat(load_config([Path(outcome.best_toml)], [], study.base.model_dump(mode="json")).model_dump(mode="json"))
     wanted = _flat(study.trainers[number].config.model_dump(mode="json"))
     settled = {"train.epochs", "train.patience", "train.val_primary"}
     different = sorted(key for key in wanted if key not in settled and wanted[key] != loaded.get(key))
     if different:
         problems.append(f"best.toml does not reproduce {', '.join(different)} of trial {number}")
-    return problems, {"different": different, "message": f"reproduces the configuration of trial {number}, objective {outcome.objective:.6g}"}
+    return problems, {
+        "different": different,
+        "message": f"reproduces the configuration of trial {number}, objective {outcome.objective:.6g}",
+    }
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -254,7 +254,5 @@ def check_restored(made: Run) -> list[Result]:
         return [Result("RUN010", "network", False, "fit() stored no checkpoint to compare with", {"checkpoint": str(path)})]
     stored = load_model(Path(path)).model.state_dict()
     different = differences(stored, made.trainer.model.state_dict())
-    message = (
-        f"{len(different)} of {len(stored)} tensors differ from the stored best" if different else f"{len(stored)} tensors equal"
-    )
+    message = f"{len(different)} of {len(stored)} tensors differ from the stored best" if different else f"{len(stored)} tensors equal"
     return [Result("RUN010", "network", not different, message, {"different": different})]

@@ -114,9 +114,7 @@ def check_snr(chunk: Arrays, config: Config, totals: Totals, start: int) -> Iter
     position = [np.where(occupied, chunk[name].astype(np.float64), 1.0) for name in ("azimuth_rad", "elevation_rad", "range_m")]
     a = dense.steering(surface_of(config), *position) * np.where(occupied, np.sqrt(chunk["power"]), 0.0)[..., None]
     on_surface = np.einsum("blk,bkn->bln", chunk["symbols"].astype(np.complex128), a)
-    clean = np.einsum(
-        "bln,bmn->blm", dense.codes(chunk["code_index"], config.codes.bits) * on_surface, chunk["channel"], optimize=True
-    )
+    clean = np.einsum("bln,bmn->blm", dense.codes(chunk["code_index"], config.codes.bits) * on_surface, chunk["channel"], optimize=True)
     noise_variance = chunk["noise_variance"].astype(np.float64)
     realised_db = 10.0 * np.log10((np.abs(clean) ** 2).mean(axis=(1, 2)) / noise_variance)
     error_db = np.abs(realised_db - chunk["snr_db"])

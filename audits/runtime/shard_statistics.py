@@ -57,8 +57,10 @@ class Statistics:
             if statistic > SPREAD:
                 filled = np.flatnonzero(bins)
                 evidence: dict[str, float | int | str | list[float]] = {
-                    "values": count, "largest distance": distance, "filled (share of the interval)": [filled[0] / BINS, (filled[-1] + 1) / BINS],
-                }  # fmt: skip
+                    "values": count,
+                    "largest distance": distance,
+                    "filled share of the interval": [filled[0] / BINS, (filled[-1] + 1) / BINS],
+                }
                 yield "DATA009", f"{name} is not uniform in its interval: the distributions differ by {distance:.2f}", evidence
 
     def power(self) -> Iterator[Row]:

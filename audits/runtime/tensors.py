@@ -108,7 +108,7 @@ class Matrix:
 
 
 def matrices(seen: Iterable[Seen]) -> list[Matrix]:
-    """The different matrices among the tensors; one that only repeats, scales or transposes an earlier one is left out or inherits its age."""
+    """The different matrices among the tensors; one that repeats, scales or transposes an earlier one has its age."""
     found: dict[tuple[int, ...], list[tuple[Tensor, int]]] = {}
     result: list[Matrix] = []
     kept: set[tuple[int, ...]] = set()

@@ -24,9 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from audits.static.errors import AuditIncompleteError
 
-HOST_READS = frozenset(
-    {"item", "tolist", "numpy", "cpu", "__array__", "__float__", "__int__", "__bool__", "__index__", "__complex__"}
-)
+HOST_READS = frozenset({"item", "tolist", "numpy", "cpu", "__array__", "__float__", "__int__", "__bool__", "__index__", "__complex__"})
 HOST_LIBRARIES = ("numpy", "scipy")
 _OPERATOR = re.compile(r"[A-Za-z_]\w*::[\w.]+")
 _NODE = re.compile(r"autograd::engine::evaluate_function: (?P<node>.+)")
@@ -158,9 +156,7 @@ def _all_threads() -> Any:
     try:
         return torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
     except TypeError:
-        raise AuditIncompleteError(
-            f"the profiler of torch {torch.__version__} cannot watch all threads, expected 2.7 or later"
-        ) from None
+        raise AuditIncompleteError(f"the profiler of torch {torch.__version__} cannot watch all threads, expected 2.7 or later") from None
 
 
 def _inside_operator(event: Any) -> bool:

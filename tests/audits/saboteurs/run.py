@@ -89,7 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="saboteurs", description="Plant defects and see which checks find them.")
     parser.add_argument("names", nargs="*", help="only these saboteurs (default: all, and the clean tree)")
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "saboteurs.json", help="where results are kept")
-    parser.add_argument("--select", default="", metavar="CODES", help="run these checks on every saboteur instead of its own; 'all' runs all")
+    parser.add_argument(
+        "--select", default="", metavar="CODES", help="run these checks on every saboteur instead of its own; 'all' runs all"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     options = parser.parse_args(argv)
     known = {saboteur.name: saboteur for saboteur in catalogue()}
