@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from audits.runtime import command
 from audits.runtime.report import Report, Result, environment
-from audits.runtime.shard_checks import Totals, check_shard
+from audits.runtime.shard_checks import Totals, check_noise, check_shard
 from audits.runtime.shard_statistics import Statistics, check_symbols_and_codes
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError
@@ -177,7 +177,7 @@ def _check_spread(state: _Audit, split: str) -> None:
 def _check_statistics(state: _Audit, split: str) -> None:
     statistics = state.statistics[split]
     if state.totals[split].scenes:
-        for code, message, evidence in (*statistics.spread(), *statistics.power()):
+        for code, message, evidence in (*check_noise(state.totals[split]), *statistics.spread(), *statistics.power()):
             state.fail(code, split, message, **evidence)
 
 

@@ -274,7 +274,8 @@ powers follow p ~ r^(-2 (1 - power_control)) and sum to 1; no label piles up at 
         "the stored SNR is the realised SNR",
         """\
 Clean power recomputed in NumPy from stored symbols, channel, codes and positions, over the stored noise variance, equals the
-stored SNR to 0.01 dB; the power of snapshots minus clean snapshots agrees with the noise variance within its statistical error.""",
+stored SNR to 0.01 dB; the power of snapshots minus clean snapshots agrees with the noise variance within its
+statistical error, in every scene and over each split as a whole.""",
     ),
     "DATA006": Check(
         "sample factors are what the snapshots give",
