@@ -92,8 +92,9 @@ After fit() each tensor of the trainer's network equals the stored best checkpoi
     "RUN011": Check(
         "a step that is not finite leaves the weights alone",
         """\
-A batch with an infinite power among its labels, hence a covariance term that is not finite, goes through the real training step.
-Every parameter must be what it was, bit for bit, and the step must report what was not finite.
+A batch with an infinite power among its labels, hence a covariance term that is not finite, goes through the real training step, and
+another one with an infinite range, hence such a position term. Every parameter must be what it was, bit for bit, and the step must
+report that term as not finite.
 Limits: other ways to lose finiteness; a network whose activations overflow fails in the eigenvalues of its K-head.""",
     ),
     "RUN012": Check(

@@ -8,8 +8,7 @@ import itertools
 import pytest
 import torch
 
-from audits.runtime import graph_child, graphs, ops
-from audits.runtime.witness import Testimony
+from audits.runtime import graph_child, graphs, ops, witness
 
 
 @pytest.fixture
@@ -67,8 +66,8 @@ def test_what_is_wrong_with_a_graph_is_said(found, list_, change, words):
     assert any(words in message for message in messages(graphs.check_graphs(found, list_)))
 
 
-def testimony(*names):
-    seen = Testimony()
+def profiled(*names):
+    seen = witness.Testimony()
     for name in names:
         seen.profiled.add(name, "thread 1")
     return {"as configured": seen}
@@ -78,7 +77,7 @@ PROVED = graphs.Proofs({"a:b": "proved"})
 
 
 def test_three_witnesses_that_agree_pass(found, list_):
-    (result,) = graphs.check_agreement(testimony("aten::mul"), found, PROVED, list_)
+    (result,) = graphs.check_agreement(profiled("aten::mul"), found, PROVED, list_)
     assert result.passed
 
 
@@ -93,7 +92,7 @@ def test_three_witnesses_that_agree_pass(found, list_):
     ],
 )
 def test_a_witness_that_disagrees_is_named(found, list_, ran, proofs, words):
-    (result,) = graphs.check_agreement(testimony(*ran), found, proofs, list_)
+    (result,) = graphs.check_agreement(profiled(*ran), found, proofs, list_)
     assert not result.passed
     assert words in result.message
 
