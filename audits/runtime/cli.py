@@ -17,6 +17,7 @@ from audits.runtime import (
     journal,
     laws,
     learning,
+    metric_check,
     ops,
     overfit,
     path_audit,
@@ -113,6 +114,7 @@ def _selection(session: Session) -> list[Result]:
         *selection.check_selection(made, tried),
         *selection.check_loss_primary(by_loss),
         *selection.check_checkpoint(made, trial),
+        *metric_check.check_metrics(trial),
         *selection.check_restored(made),
         *selection.check_rates(by_loss),
     ]

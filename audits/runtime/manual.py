@@ -82,7 +82,9 @@ the lowest loss.""",
         """\
 The best checkpoint is loaded from disk, the validation split is opened anew from its shards and located with it, and the
 composite is recomputed by an independent implementation (matching, clipping, success). It must equal the objective that fit()
-returned, and the one recorded beside the weights, to 1e-6.""",
+returned, and the one recorded beside the weights, to 1e-6. Because the network of a small run is never right, the library's composite
+is compared with the independent one as well on estimates made from the truth: exact, slightly off, far off, one source too many or too
+few, in another order.""",
     ),
     "RUN010": Check(
         "the network that fit() leaves behind is the stored best",

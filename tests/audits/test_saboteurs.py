@@ -46,7 +46,7 @@ def test_every_patch_applies_and_leaves_python():
 
 def test_a_patch_that_does_not_apply_is_refused(tmp_path):
     stale = suite.Saboteur("stale", "", ("RUN001",), (("losses.py", "no such line", ""),))
-    with pytest.raises(ValueError, match="stale: expected the piece to be replaced once in losses.py, found it 0 times"):
+    with pytest.raises(ValueError, match="expected the piece to be replaced once in losses.py, found it 0 times".replace(".", "[.]")):
         suite.plant(stale, tmp_path)
 
 
