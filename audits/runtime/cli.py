@@ -94,6 +94,7 @@ def _operators(session: Session) -> list[Result]:
         *ops.check_solvers(testimonies, session.allowed),
         *ops.check_escapes(testimonies, session.allowed),
         *ops.check_undisturbed(taken),
+        *scripted.check_whole_run(session.tiny, session.allowed),
     ]
 
 

@@ -34,23 +34,28 @@ class Solved:
     residual: float
 
 
-def recorded_step(trial: Trial) -> Recorder:
-    """Every small matrix of one training step on scenes whose powers do not sum to 1."""
+def recorded_step(trial: Trial, *, sample: bool) -> Recorder:
+    """Every small matrix of one training step, with or without stored samples, on scenes whose powers do not sum to 1."""
     trainer = trial.trainer()
     trainer.model.train()
     batch = trial.batch
-    batch = Batch(batch.measurements, replace(batch.sources, power=batch.sources.power * POWER), batch.symbols)
+    measured = batch.measurements if sample else replace(batch.measurements, sample_factor=None)
+    batch = Batch(measured, replace(batch.sources, power=batch.sources.power * POWER), batch.symbols)
     with Recorder(has_matrix, code_of(build_effective_covariance)) as recorder:
         trainer.train_step(batch)
     return recorder
 
 
 def check(device: str) -> list[Result]:
-    """RUN016 and RUN017 on one step of a small surface, whose sides all differ."""
+    """RUN016 and RUN017 on steps of a small surface, whose sides all differ."""
     with small_trial(small_config(device).replaced(**SMALL).replaced(**WITNESS)) as trial:
-        recorder = recorded_step(trial)
+        recorders = {"with samples": recorded_step(trial, sample=True), "without samples": recorded_step(trial, sample=False)}
         n = trial.config.array.n_elements
-    return [*check_inverse(recorder), *check_twin(recorder, n)]
+    return [
+        replace(result, subject=f"{result.subject} ({name})")
+        for name, recorder in recorders.items()
+        for result in (*check_inverse(recorder), *check_twin(recorder, n))
+    ]
 
 
 def check_inverse(recorder: Recorder) -> list[Result]:

@@ -29,7 +29,8 @@ Limits: operators of configurations that the audit does not run; work outside to
         """\
 No operator, autograd node or device kernel of the step solves, inverts or factorises a matrix, or has a backward that does:
 lstsq, solve*, inv*, pinv*, cholesky*, lu*, ldl*, triangular solves, qr, eig, det. eigh and eigvalsh are not solvers. A solver
-cannot be accepted into the list of RUN001; a list that holds one fails here.
+cannot be accepted into the list of RUN001; a list that holds one fails here. The profiler watches a whole run of fit() as well, batches
+and checkpoints included, with a validation that does nothing.
 Limits: a solver without a name, written out in elementary operations (see RUN016).""",
     ),
     "RUN003": Check(
@@ -133,11 +134,11 @@ be proved. The table [tool.audits] is read from the folder that holds the packag
     "RUN016": Check(
         "no tensor of the step solves a linear system",
         """\
-Every matrix that enters or leaves an operator of one small step is kept with its age. For each square matrix R of side 4 or more that
-is neither unitary, nor a multiple of I, nor singular, no younger X may satisfy R X = c I, nor R X = c Y with Y older than X (cosine of
-0.999 with the exact solution, residual below 5 %); R, X and Y also transposed. This finds an inverse that has no name: Gauss-Jordan,
-Newton-Schulz, conjugate gradients, an inverse made in NumPy, in a thread or in a custom operator. A tensor that only scales, copies or
-transposes an earlier one has its age.
+Every matrix that enters or leaves an operator of a small step, with and without stored samples, is kept with its age. For each square
+matrix R of side 4 or more that is neither unitary, nor a multiple of I, nor singular, no younger X may satisfy R X = c I, nor R X = c Y
+with Y older than X (cosine of 0.999 with the exact solution, residual below 5 %); R, X and Y also transposed. This finds an inverse
+that has no name: Gauss-Jordan, Newton-Schulz, conjugate gradients, an inverse made in NumPy, in a thread or in a custom operator. A
+tensor that only scales, copies or transposes an earlier one has its age.
 Limits: sides below 4; systems whose matrix never is a tensor; solutions stored in another layout than [..., n, k] or [..., k, n].""",
     ),
     "RUN017": Check(

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from audits.runtime.ops import Allowed, check_solvers
 from audits.runtime.report import Result
 from audits.runtime.selection import TOLERANCE, formula, stopping_epoch
 from audits.runtime.trial import Trial, differences
+from audits.runtime.witness import Testimony, by_profiler
 from ris_pipeline.config import Config
 from ris_pipeline.errors import IncompleteError
 from ris_pipeline.losses import TERMS
@@ -95,6 +97,15 @@ def play(trial: Trial, script: Script, folder: Path) -> Played:
     except IncompleteError as error:
         played.error = error
     return played
+
+
+def check_whole_run(trial: Trial, allowed: Allowed) -> list[Result]:
+    """RUN002 for everything in fit() but validation: between the steps nothing solves either."""
+    script = Script("one epoch", "k_loc", (1.0,), (1.0,), 0)
+    testimony = Testimony()
+    by_profiler(lambda: play(trial, script, trial.directory / "profiled"), testimony)
+    results = check_solvers({"fit() without validation": testimony}, allowed)
+    return [replace(result, subject="fit() without validation") if result.passed else result for result in results]
 
 
 def check_scripts(trial: Trial) -> list[Result]:
