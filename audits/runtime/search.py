@@ -17,6 +17,7 @@ from audits.runtime.observe import Observer
 from audits.runtime.report import Result
 from audits.runtime.trial import SMALL, Trial, small_config, small_trial
 from ris_pipeline.config import Config, load_config
+from ris_pipeline.errors import ConfigError
 from ris_pipeline.evaluation.localize import localize
 from ris_pipeline.hpo import StudyResult, run_study
 from ris_pipeline.shards import open_split, read_manifest
@@ -187,7 +188,11 @@ def _best(study: Study) -> Part:
         problems.append(
             f"the study returned trial {outcome.trial} with {outcome.objective}, the lowest value is {values[number]} of trial {number}"
         )
-    loaded = _flat(load_config([Path(outcome.best_toml)], [], study.base.model_dump(mode="json")).model_dump(mode="json"))
+    try:
+        config = load_config([Path(outcome.best_toml)], [], study.base.model_dump(mode="json"))
+    except ConfigError as error:
+        return [*problems, f"best.toml cannot be used: {error}"], {}
+    loaded = _flat(config.model_dump(mode="json"))
     wanted = _flat(study.trainers[number].config.model_dump(mode="json"))
     settled = {"train.epochs", "train.patience", "train.val_primary"}
     different = sorted(key for key in wanted if key not in settled and wanted[key] != loaded.get(key))
