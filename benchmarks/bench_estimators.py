@@ -17,7 +17,18 @@ from ris_pipeline.back_projection import sample_factor
 from ris_pipeline.bounds import crb_deterministic, position_std
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
-from ris_pipeline.estimators import grid_of, maximum_likelihood, music, null_spectrum, refine
+from ris_pipeline.estimators import (
+    bartlett,
+    grid_of,
+    maximum_likelihood,
+    modified_music,
+    music,
+    music_angles_first,
+    mvdr,
+    null_spectrum,
+    omp,
+    refine,
+)
 from ris_pipeline.estimators.music import signal_subspace
 from ris_pipeline.simulation import simulate, true_factor
 
@@ -65,10 +76,24 @@ def test_music_32_scenes_exact_covariance(benchmark, scenes, threads, config):
     record(benchmark, 32, threads)
 
 
-def test_music_32_scenes_sample_covariance_grid_3deg_x_3deg_x_6(benchmark, scenes, threads):
-    covariance = build_effective_covariance(FactoredCovariance.from_factor(sample_factor(scenes.measurements, CONFIG)))
-    estimate = benchmark.pedantic(music, args=(covariance, scenes.sources.k, CONFIG), rounds=3, warmup_rounds=1)
+SPECTRAL = {"music": music, "angles first": music_angles_first, "modified music": modified_music, "mvdr": mvdr, "bartlett": bartlett}
+
+
+@pytest.mark.parametrize("method", SPECTRAL)
+@pytest.mark.parametrize("config", [CONFIG, ONE_DEGREE], ids=["grid 3deg x 3deg x 6", "grid 1deg x 1deg x 6"])
+def test_spectral_32_scenes_sample_covariance(benchmark, scenes, threads, config, method):
+    covariance = build_effective_covariance(
+        FactoredCovariance.from_factor(sample_factor(scenes.measurements, CONFIG)), diagonal_loading=1e-3
+    )
+    estimate = benchmark.pedantic(SPECTRAL[method], args=(covariance, scenes.sources.k, config), rounds=3, warmup_rounds=1)
     assert bool(torch.isfinite(estimate.position).all())
+    assert torch.equal(estimate.k, scenes.sources.k)
+    record(benchmark, 32, threads)
+
+
+def test_omp_32_scenes_grid_3deg_x_3deg_x_6(benchmark, scenes, threads):
+    estimate = benchmark.pedantic(omp, args=(scenes.measurements, CONFIG, scenes.sources.k), rounds=3, warmup_rounds=1)
+    assert torch.equal(estimate.k, scenes.sources.k)
     record(benchmark, 32, threads)
 
 

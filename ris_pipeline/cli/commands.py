@@ -22,7 +22,7 @@ from ris_pipeline.config import Config, keys, load_config, merge
 from ris_pipeline.errors import ConfigError, IncompleteError, nearest_name
 from ris_pipeline.evaluation.evaluate import evaluate as run_evaluation
 from ris_pipeline.evaluation.inputs import localization_json, read_input
-from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, with_noise_variance
+from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, warn_of_coherent_sources, with_noise_variance
 from ris_pipeline.evaluation.localize import localize as run_localize
 from ris_pipeline.evaluation.tune import tune as run_tune
 from ris_pipeline.evaluation.tune import write_tuned
@@ -131,9 +131,11 @@ def evaluate(options: argparse.Namespace) -> int:
     checkpoint = _checkpoint(options.weights, methods)
     config = data_configuration(options, manifest, base=None if checkpoint is None else checkpoint.config)
     audit = None if options.audit is None else read_audit(options.audit)
+    warn_of_coherent_sources(config, methods)
     document = evaluate_split(options.data, manifest, config, methods, checkpoint)
     document["attestation"] = attestation(options, config, manifest, checkpoint, audit)
     console.print(reporting.methods_table(document))
+    console.print(reporting.counting_table(document))
     console.print(sentence(document["attestation"]), highlight=False, soft_wrap=True)
     if options.json is not None:
         write_json(options.json, document)
@@ -162,6 +164,7 @@ def localize(options: argparse.Namespace) -> int:
     config = configuration(options, base=None if checkpoint is None else checkpoint.config.model_dump(mode="json"))
     model = None if checkpoint is None else checkpoint.network_for(config, str(options.input))
     given = read_input(options.input, config)
+    warn_of_coherent_sources(config, [method])
     parts = []
     for index in torch.arange(len(given.measurements)).split(config.evaluate.batch_size):
         measurements = with_noise_variance(given.measurements[index], config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ris_pipeline.estimators.beamformers import bartlett, mvdr
 from ris_pipeline.estimators.counting import (
     aic,
     aic_scores,
@@ -20,7 +21,9 @@ from ris_pipeline.estimators.likelihood import (
     maximum_likelihood,
     refine,
 )
-from ris_pipeline.estimators.music import music, null_spectrum
+from ris_pipeline.estimators.modified_music import modified_music
+from ris_pipeline.estimators.music import music, music_angles_first, null_spectrum
+from ris_pipeline.estimators.omp import omp
 from ris_pipeline.estimators.spectrum import SearchGrid, bartlett_spectrum, find_peaks, grid_of
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "SearchGrid",
     "aic",
     "aic_scores",
+    "bartlett",
     "bartlett_spectrum",
     "count_from_residuals",
     "eigenvalue_count",
@@ -39,9 +43,13 @@ __all__ = [
     "maximum_likelihood",
     "mdl",
     "mdl_scores",
+    "modified_music",
     "music",
+    "music_angles_first",
+    "mvdr",
     "noise_variance_from_residuals",
     "null_spectrum",
+    "omp",
     "refine",
     "steering_jacobian",
 ]

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ris_pipeline.arrays import Sources
 from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
 from ris_pipeline.config import Config, SelectionConfig
-from ris_pipeline.evaluation.localize import NETWORK_METHODS, SEARCH_METHODS, Estimates, localize
+from ris_pipeline.estimators import maximum_likelihood
+from ris_pipeline.evaluation.counts import RULES, confusion, covariance_counts, network_counts, residual_counts
+from ris_pipeline.evaluation.example import example, typical_scene
+from ris_pipeline.evaluation.localize import NETWORK_METHODS, SEARCH_METHODS, Estimates, localize, with_noise_variance
 from ris_pipeline.metrics import SceneScores, aggregate, score_scenes
 from ris_pipeline.model import HybridModel
 from ris_pipeline.shards import Batch, Scenes
@@ -26,12 +29,14 @@ from ris_pipeline.shards import Batch, Scenes
 Progress = Callable[[str, int], None]
 _UNIDENTIFIED = 1e4
 """Degrees or metres."""
+_COORDINATES = ("azimuth", "elevation", "range")
 
 
 @dataclass(frozen=True)
 class MethodScores:
-    """Scores of one method: per scene, the errors over their bounds [B, K, 3], and the seconds that each batch took."""
+    """What one method found, its scores per scene, the errors over their bounds [B, K, 3], and the seconds that each batch took."""
 
+    found: Sources
     scenes: SceneScores
     error_over_crb: Float[Tensor, "B K 3"]
     batch_scenes: Float[Tensor, " batches"]
@@ -40,7 +45,9 @@ class MethodScores:
     def figures(self, index: Tensor | None = None) -> dict[str, float]:
         """Metrics of all scenes or of those at ``index``."""
         scenes, ratio = (self.scenes, self.error_over_crb) if index is None else (self.scenes[index], self.error_over_crb[index])
-        return aggregate(scenes).as_dict() | {"median_error_over_crb": float(ratio.flatten().nanmedian())}
+        by_coordinate = ratio.flatten(0, 1).nanmedian(dim=0).values.tolist()
+        medians = {f"median_{name}_error_over_crb": value for name, value in zip(_COORDINATES, by_coordinate, strict=True)}
+        return aggregate(scenes).as_dict() | {"median_error_over_crb": float(ratio.flatten().nanmedian())} | medians
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Truth:
     """What is known about the evaluated scenes: SNR, count, the square roots of the bounds (deg, deg, m), and the count's ceilings."""
 
     snr_db: Float[Tensor, " B"]
-    k: Tensor
+    k: Int[Tensor, " B"]
     crb_std: Float[Tensor, "B K 3"]
     detection: Float[Tensor, " B"]
     detection_searched: Float[Tensor, " B"]
@@ -64,6 +71,7 @@ def evaluate(
     """Evaluate ``methods`` on every scene and return the document of ``ris evaluate --json``.
 
     Methods that search the likelihood run on the first ``evaluate.search_scenes`` scenes; each method states its number of scenes.
+    Counting rules that read residuals are scored where ``ml`` is among the methods, those of the network where there is one.
 
     Args:
         scenes: the split.
@@ -76,8 +84,12 @@ def evaluate(
         IncompleteError: a metric could not be computed.
     """
     truth = _truth(scenes, config, progress)
-    scored = {name: _score(scenes, config, truth, _runner(name, config, model), progress, name) for name in methods}
+    residuals: list[Tensor] = []
+    scored = {name: _score(scenes, config, truth, _runner(name, config, model, residuals), progress, name) for name in methods}
     genie = _score(scenes, config, truth, _genie(config), progress, "genie_ml")
+    counts = _counts(scenes, config, residuals, model if set(methods) & set(NETWORK_METHODS) else None, progress)
+    known_to_all = min(len(scores.scenes) for scores in (*scored.values(), genie))
+    shown = typical_scene(truth.k[:known_to_all], truth.snr_db[:known_to_all])
     return {
         "schema_version": 1,
         "scenes": len(scenes),
@@ -90,7 +102,10 @@ def evaluate(
                 "false_alarm": config.estimate.false_alarm,
             },
         },
+        "counting": {name: _count_summary(counts[name], truth.k[: len(counts[name])], config) for name in RULES if name in counts},
         "bins": list(_bins(scored | {"genie_ml": genie}, truth, config)),
+        "by_k": list(_by_k(scored | {"genie_ml": genie}, truth, config)),
+        "example": example(scenes, shown, config, {name: scores.found for name, scores in scored.items()}),
     }
 
 
@@ -112,7 +127,7 @@ def _truth(scenes: Scenes, config: Config, progress: Progress) -> Truth:
         assert batch.measurements.snr_db is not None
         parts.append(Truth(batch.measurements.snr_db, batch.sources.k, crb_std(batch, config), known.correct, searched.correct))
         progress("bounds", int(index[-1]) + 1)
-    return Truth(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Truth)))
+    return Truth(*(torch.cat([getattr(part, f.name) for part in parts]).cpu() for f in fields(Truth)))
 
 
 def _resolution_cells(config: Config) -> float:
@@ -127,9 +142,16 @@ def _resolution_cells(config: Config) -> float:
     return max(1.0, angles * max(1.0, depths))
 
 
-def _runner(name: str, config: Config, model: HybridModel | None) -> Callable[[Batch], Estimates]:
+def _runner(name: str, config: Config, model: HybridModel | None, residuals: list[Tensor]) -> Callable[[Batch], Estimates]:
     used = model if name in NETWORK_METHODS else None
-    return lambda batch: localize(batch.measurements, config, name, used)
+
+    def searched(batch: Batch) -> Estimates:
+        """What ``localize`` does for ``ml``, keeping the residuals of all counts."""
+        found = maximum_likelihood(with_noise_variance(batch.measurements, config), config)
+        residuals.append(found.rss)
+        return Estimates(found.sources, torch.full(found.sources.k.shape, math.nan))
+
+    return searched if name == "ml" else lambda batch: localize(batch.measurements, config, name, used)
 
 
 def _genie(config: Config) -> Callable[[Batch], Estimates]:
@@ -140,21 +162,42 @@ def _genie(config: Config) -> Callable[[Batch], Estimates]:
 
 
 def _score(scenes: Scenes, config: Config, truth: Truth, run: Callable[[Batch], Estimates], progress: Progress, name: str) -> MethodScores:
-    scores, counts, seconds = [], [], []
+    found, scores, counts, seconds = [], [], [], []
     limit = config.evaluate.search_scenes if name in SEARCH_METHODS else None
     for index in torch.arange(min(len(scenes), limit or len(scenes))).split(config.evaluate.batch_size):
         batch = scenes.batch(index)
         started = time.perf_counter()
-        estimates = run(batch)
+        # Moving the estimates waits for the device, so that its work is timed as well.
+        found.append(_cpu(run(batch).sources))
         seconds.append(time.perf_counter() - started)
         counts.append(len(batch))
-        scores.append(score_scenes(_cpu(estimates.sources), _cpu(batch.sources), config.metrics))
+        scores.append(score_scenes(found[-1], _cpu(batch.sources), config.metrics))
         progress(name, int(index[-1]) + 1)
     joined = SceneScores.cat(scores)
     bound = truth.crb_std[: len(joined), : joined.matched_error.shape[1]]
     # Where the data do not identify a source its bound is astronomical, and a ratio to it says nothing.
     ratio = joined.matched_error / torch.where(bound < _UNIDENTIFIED, bound, math.nan)
-    return MethodScores(joined, ratio, torch.tensor(counts).double(), torch.tensor(seconds).double())
+    everything = Sources(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(Sources)))
+    return MethodScores(everything, joined, ratio, torch.tensor(counts).double(), torch.tensor(seconds).double())
+
+
+def _counts(
+    scenes: Scenes, config: Config, residuals: Sequence[Tensor], model: HybridModel | None, progress: Progress
+) -> dict[str, Int[Tensor, " B"]]:
+    """What every rule counts; rules on residuals on the scenes that were searched."""
+    parts: dict[str, list[Tensor]] = {}
+    for number, index in enumerate(torch.arange(len(scenes)).split(config.evaluate.batch_size)):
+        measurements = with_noise_variance(scenes.batch(index).measurements, config)
+        counted = covariance_counts(measurements, config)
+        if number < len(residuals):
+            rss = residuals[number]
+            counted |= residual_counts(rss, measurements[torch.arange(len(rss), device=rss.device)], config)
+        if model is not None:
+            counted |= network_counts(model, measurements, config)
+        for name, k_hat in counted.items():
+            parts.setdefault(name, []).append(k_hat.cpu())
+        progress("counting", int(index[-1]) + 1)
+    return {name: torch.cat(part) for name, part in parts.items()}
 
 
 def _cpu(sources: Sources) -> Sources:
@@ -162,7 +205,7 @@ def _cpu(sources: Sources) -> Sources:
 
 
 def _summary(scores: MethodScores, config: Config) -> dict[str, Any]:
-    """Every figure, and its 95 % bootstrap interval under ``ci95``."""
+    """Every figure, its 95 % bootstrap interval under ``ci95``, and the confusion of the count."""
     options = config.evaluate
     figures = scores.figures() | {"scenes_per_second": float(scores.batch_scenes.sum() / scores.batch_seconds.sum())}
     generator = torch.Generator().manual_seed(options.seed)
@@ -174,7 +217,27 @@ def _summary(scores: MethodScores, config: Config) -> dict[str, Any]:
         resampled["scenes_per_second"] = float(scores.batch_scenes[batches].sum() / scores.batch_seconds[batches].sum())
         for name, value in resampled.items():
             samples[name].append(value)
-    return {"scenes": len(scores.scenes)} | _plain(figures) | {"ci95": {name: _interval(values) for name, values in samples.items()}}
+    return (
+        {"scenes": len(scores.scenes)}
+        | _plain(figures)
+        | {"ci95": {name: _interval(values) for name, values in samples.items()}}
+        | {"k_confusion": confusion(scores.scenes.k, scores.scenes.k_hat, config)}
+    )
+
+
+def _count_summary(k_hat: Int[Tensor, " B"], k: Int[Tensor, " B"], config: Config) -> dict[str, Any]:
+    """Accuracy of one counting rule on the scenes that it saw, with 95 % bootstrap intervals."""
+    hits = torch.stack((k_hat == k, k_hat < k, k_hat > k), dim=1).double()
+    generator = torch.Generator().manual_seed(config.evaluate.seed)
+    draws = [torch.randint(len(k), (len(k),), generator=generator) for _ in range(config.evaluate.bootstrap)]
+    samples = torch.stack([hits[drawn].mean(dim=0) for drawn in draws], dim=1)
+    names = ("k_acc", "k_under", "k_over")
+    return (
+        {"scenes": len(k)}
+        | dict(zip(names, hits.mean(dim=0).tolist(), strict=True))
+        | {"ci95": {name: _interval(values.tolist()) for name, values in zip(names, samples, strict=True)}}
+        | {"k_confusion": confusion(k, k_hat, config)}
+    )
 
 
 def _interval(values: list[float]) -> list[float | None]:
@@ -184,24 +247,39 @@ def _interval(values: list[float]) -> list[float | None]:
     return torch.quantile(tensor, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
 
 
-def _bins(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Any:
-    """Per SNR bin and K (``None`` stands for all) the figures of each method, and the bound in the same units under ``crb``."""
+def _bins(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Iterator[dict[str, Any]]:
+    """Entries of every SNR bin, for all K (``None``) and for each."""
     width, scene = config.evaluate.snr_bin_db, config.scene
     count = max(1, math.ceil((scene.snr_max_db - scene.snr_min_db) / width - 1e-9))
     for number in range(count):
         low = scene.snr_min_db + number * width
         high = min(low + width, scene.snr_max_db)
         inside = (truth.snr_db >= low) & ((truth.snr_db < high) | (number == count - 1))
-        for k in (None, *range(scene.k_min, scene.k_max + 1)):
-            chosen = (inside if k is None else inside & (truth.k == k)).nonzero()[:, 0]
-            if len(chosen) == 0:
-                continue
-            head = {"snr_db": [low, high], "k": k}
-            for name, scores in scored.items():
-                evaluated = chosen[chosen < len(scores.scenes)]
-                if len(evaluated) > 0:
-                    yield head | {"method": name, "scenes": len(evaluated)} | _plain(scores.figures(evaluated))
-            yield head | {"method": "crb", "scenes": len(chosen)} | _bound_figures(truth.crb_std[chosen], config.metrics)
+        yield from _entries({"snr_db": [low, high], "k": None}, inside, scored, truth, config)
+        for k in range(scene.k_min, scene.k_max + 1):
+            yield from _entries({"snr_db": [low, high], "k": k}, inside & (truth.k == k), scored, truth, config)
+
+
+def _by_k(scored: dict[str, MethodScores], truth: Truth, config: Config) -> Iterator[dict[str, Any]]:
+    """Entries of every K, over all SNR."""
+    for k in range(config.scene.k_min, config.scene.k_max + 1):
+        yield from _entries({"k": k}, truth.k == k, scored, truth, config)
+
+
+def _entries(
+    head: dict[str, Any], kept: Bool[Tensor, " B"], scored: dict[str, MethodScores], truth: Truth, config: Config
+) -> Iterator[dict[str, Any]]:
+    """The figures of each method on some scenes, and the bounds in the same units under ``crb`` and ``detection``."""
+    chosen = kept.nonzero()[:, 0]
+    if len(chosen) == 0:
+        return
+    for name, scores in scored.items():
+        evaluated = chosen[chosen < len(scores.scenes)]
+        if len(evaluated) > 0:
+            yield head | {"method": name, "scenes": len(evaluated)} | _plain(scores.figures(evaluated))
+    yield head | {"method": "crb", "scenes": len(chosen)} | _bound_figures(truth.crb_std[chosen], config.metrics)
+    ceilings = {"k_acc": truth.detection_searched[chosen], "k_acc_known_positions": truth.detection[chosen]}
+    yield head | {"method": "detection", "scenes": len(chosen)} | {name: float(right.mean()) for name, right in ceilings.items()}
 
 
 def _bound_figures(std: Float[Tensor, "B K 3"], config: SelectionConfig) -> dict[str, float]:

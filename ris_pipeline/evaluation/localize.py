@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,14 +15,31 @@ from ris_pipeline.back_projection import with_sample_factor
 from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance, build_effective_covariance
 from ris_pipeline.errors import ConfigError, nearest_name
-from ris_pipeline.estimators import Refined, eigenvalue_count, estimate_noise_variance, maximum_likelihood, music, refine
+from ris_pipeline.estimators import (
+    Refined,
+    bartlett,
+    eigenvalue_count,
+    estimate_noise_variance,
+    maximum_likelihood,
+    modified_music,
+    music,
+    mvdr,
+    omp,
+    refine,
+)
 from ris_pipeline.model import HybridModel, Prediction, shrinkage_of, snr_of
 from ris_pipeline.simulation import Measurements
 
 NETWORK_METHODS = ("hybrid", "network")
 SEARCH_METHODS = ("hybrid", "ml")
-METHODS = (*NETWORK_METHODS, "music", "ml")
+SPECTRAL_METHODS = ("music", "modified-music", "mvdr", "bartlett")
+"""Methods that read the sample covariance alone."""
+METHODS = (*NETWORK_METHODS, *SPECTRAL_METHODS, "omp", "ml")
 """Every method, the default first."""
+SUBSPACE_METHODS = ("network", "music", "modified-music", "mvdr", "bartlett")
+"""Methods whose positions rest on sources that are not coherent."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,8 +60,9 @@ def localize(
 ) -> Estimates:
     """Count and localize the sources of B scenes.
 
-    ``network`` takes the network's own outputs. ``music`` reads the sample covariance. ``ml`` searches the likelihood without a network.
-    ``hybrid`` also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
+    ``network`` takes the network's own outputs. The spectral methods read the sample covariance; their powers are those of the
+    back-projected field, about M/N of the power on the surface. ``omp`` and ``ml`` read the snapshots and need no network. ``hybrid``
+    also refines proposals of the network and of MUSIC on the effective covariance, and keeps the likeliest.
 
     Args:
         measurements: what the receiver knows. A missing noise variance is estimated; a missing sample factor is computed for ``music``
@@ -59,13 +79,26 @@ def localize(
     if method in NETWORK_METHODS:
         assert model is not None
         return _network(measurements, config, model, k) if method == "network" else _hybrid(measurements, config, model, k)
-    if method == "music":
-        covariance = sample_covariance(measurements, config)
-        counted = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max) if k is None else k
-        return _without_confidence(music(covariance, counted, config))
+    if method in SPECTRAL_METHODS:
+        return _without_confidence(_spectral(measurements, config, method, k))
+    if method == "omp":
+        return _without_confidence(omp(measurements, config, k))
     if method == "ml":
         return _without_confidence(maximum_likelihood(measurements, config, k).sources)
     raise ConfigError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}{nearest_name(method, METHODS)}")
+
+
+def warn_of_coherent_sources(config: Config, methods: Iterable[str]) -> None:
+    """Log one sentence where ``scene.symbols = "static"`` makes all sources coherent and a method rests on the opposite.
+
+    The measurements do not say it: the configuration does.
+    """
+    affected = [method for method in methods if method in SUBSPACE_METHODS]
+    if config.scene.symbols == "static" and affected:
+        _LOGGER.warning(
+            "scene.symbols = static makes the sources coherent, which %s cannot resolve reliably; expected one of hybrid, ml, omp",
+            ", ".join(affected),
+        )
 
 
 def with_noise_variance(measurements: Measurements, config: Config) -> Measurements:
@@ -111,6 +144,28 @@ def network_input(measurements: Measurements, model: HybridModel, config: Config
     if not model.config.data.store_sample:
         return replace(measurements, sample_factor=None)
     return with_sample_factor(measurements, config)
+
+
+def _spectral(measurements: Measurements, config: Config, method: str, k: Int[Tensor, " B"] | None) -> Sources:
+    """Peaks of one spectrum of the sample covariance, powers on its unscaled level; its eigenvalues count."""
+    measurements = with_sample_factor(measurements, config)
+    covariance = sample_covariance(measurements, config)
+    if k is None:
+        k = eigenvalue_count(covariance, config.codes.snapshots, k_max=config.scene.k_max)
+    sources = _peaks(covariance, k, config, method)
+    assert measurements.sample_factor is not None
+    level = FactoredCovariance.from_factor(measurements.sample_factor).trace() / config.array.n_elements
+    return replace(sources, power=sources.power * level[:, None])
+
+
+def _peaks(covariance: FactoredCovariance, k: Int[Tensor, " B"], config: Config, method: str) -> Sources:
+    if method == "music":
+        return music(covariance, k, config)
+    if method == "modified-music":
+        return modified_music(covariance, k, config)
+    if method == "mvdr":
+        return mvdr(covariance, k, config)
+    return bartlett(covariance, k, config)
 
 
 def _network(measurements: Measurements, config: Config, model: HybridModel, k: Int[Tensor, " B"] | None) -> Estimates:

@@ -388,7 +388,10 @@ def test_gradients_are_finite_on_degenerate_input(tiny_config, case):
     prediction = prediction_of(tiny_config, 5)
     truth = true_factor(tiny_config.array, sources)
     changed = {
-        "identical slots": {"position": prediction.position[:, :1].expand(-1, 3, -1), "factor": prediction.factor[..., :1].expand(-1, -1, 3)},
+        "identical slots": {
+            "position": prediction.position[:, :1].expand(-1, 3, -1),
+            "factor": prediction.factor[..., :1].expand(-1, -1, 3),
+        },
         "at the truth": {"position": sources.position.clamp_min(-2.0) + 1.0 * (~sources.mask)[..., None], "factor": truth},
         "zero power": {"factor": torch.zeros_like(prediction.factor)},
         "one dead slot": {"factor": prediction.factor * torch.tensor([1.0, 1.0, 0.0])},

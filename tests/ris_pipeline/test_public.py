@@ -74,7 +74,11 @@ def test_the_consumers_of_a_covariance_are_these():
         "ris_pipeline.model.network:CountHead.forward",
         "ris_pipeline.losses:covariance_nmse",
         "ris_pipeline.losses:training_loss",
+        "ris_pipeline.estimators.beamformers:bartlett",
+        "ris_pipeline.estimators.beamformers:mvdr",
+        "ris_pipeline.estimators.modified_music:modified_music",
         "ris_pipeline.estimators.music:music",
+        "ris_pipeline.estimators.music:music_angles_first",
         "ris_pipeline.evaluation.localize:localize",
     ]
 

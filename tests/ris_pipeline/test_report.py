@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from rich.console import Console
 
 from ris_pipeline.errors import CheckpointError, DataError
+from ris_pipeline.evaluation.counts import RULES
 from ris_pipeline.report import (
     COLUMNS,
+    confusion_figure,
+    counting_table,
+    example_figure,
     localization_table,
     markdown,
     methods_table,
@@ -23,11 +29,17 @@ from ris_pipeline.report import (
     write_report,
 )
 
+FIGURES = ["rmse_vs_snr.png", "count_and_success_vs_snr.png", "k_confusion.png", "example_spectrum.png"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def cells(line):
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def table_below(lines, header):
+    """Cells of the rows under a header and its rule."""
+    return [cells(line) for line in itertools.takewhile(lambda line: line.startswith("|"), lines[header + 2 :])]
 
 
 def printed(table):
@@ -38,7 +50,7 @@ def printed(table):
 
 def test_report_and_figures_are_written(tiny_document, tiny_run, tmp_path):
     written = write_report(tiny_document, tmp_path / "deep" / "report", run=tiny_run.folder)
-    names = ["report.md", "rmse_vs_snr.png", "count_and_success_vs_snr.png", "training.png"]
+    names = ["report.md", *FIGURES, "training.png"]
     assert [path.name for path in written] == names
     assert sorted(path.name for path in (tmp_path / "deep" / "report").iterdir()) == sorted(names)
     assert all(path.read_bytes().startswith(PNG) for path in written[1:])
@@ -49,8 +61,21 @@ def test_report_and_figures_are_written(tiny_document, tiny_run, tmp_path):
 
 def test_without_a_run_there_is_no_training_figure(tiny_document, tmp_path):
     written = write_report(tiny_document, tmp_path)
-    assert [path.name for path in written] == ["report.md", "rmse_vs_snr.png", "count_and_success_vs_snr.png"]
+    assert [path.name for path in written] == ["report.md", *FIGURES]
     assert "training.png" not in written[0].read_text(encoding="utf-8")
+
+
+def test_a_document_of_the_contract_alone_gives_what_it_holds(tiny_document, tmp_path):
+    """Confusions, counting rules and the example are extensions of the schema."""
+    document = copy.deepcopy(tiny_document)
+    for name in ("counting", "by_k", "example"):
+        del document[name]
+    for figures in (*document["methods"].values(), document["bounds"]["genie_ml"]):
+        for name in [key for key in figures if key == "k_confusion" or (key.startswith("median_") and key != "median_error_over_crb")]:
+            del figures[name]
+    written = write_report(document, tmp_path)
+    assert [path.name for path in written] == ["report.md", *FIGURES[:2]]
+    assert "Source count" not in written[0].read_text(encoding="utf-8")
 
 
 def test_the_numbers_in_the_table_are_those_of_the_document(tiny_document):
@@ -58,7 +83,7 @@ def test_the_numbers_in_the_table_are_those_of_the_document(tiny_document):
     assert lines[0] == "# Evaluation on 40 scenes"
     header = next(line for line in lines if line.startswith("| method"))
     assert cells(header) == ["method", *COLUMNS.values()]
-    body = [cells(line) for line in lines[lines.index(header) + 2 :] if line.startswith("|")]
+    body = table_below(lines, lines.index(header))
     documents = [*tiny_document["methods"].items(), ("genie ML (bound)", tiny_document["bounds"]["genie_ml"])]
     assert [row[0] for row in body] == [name for name, _ in documents]
     for row, (_, figures) in zip(body, documents, strict=True):
@@ -69,6 +94,30 @@ def test_the_numbers_in_the_table_are_those_of_the_document(tiny_document):
             else:
                 low, high = figures["ci95"][name]
                 assert cell == f"{value:.3f} ± {(high - low) / 2:.3f}"
+
+
+def test_the_errors_over_the_bound_and_the_counting_rules_have_their_tables(tiny_document):
+    lines = markdown(tiny_document, []).splitlines()
+    ratios = table_below(lines, lines.index("## Errors over the Cramér-Rao bound") + 4)
+    row = next(row for row in ratios if row[0] == "music")
+    keys = ["median_error_over_crb", *(f"median_{name}_error_over_crb" for name in ("azimuth", "elevation", "range"))]
+    assert [cell.split(" ")[0] for cell in row[1:5]] == [f"{tiny_document['methods']['music'][key]:.3f}" for key in keys]
+    rules = table_below(lines, lines.index("| rule | scenes | K acc | under | over |"))
+    assert [row[0] for row in rules] == list(RULES.values())
+    for row, figures in zip(rules, tiny_document["counting"].values(), strict=True):
+        assert row[1] == "40"
+        assert [float(cell.split(" ")[0]) for cell in row[2:]] == pytest.approx(
+            [figures[k] for k in ("k_acc", "k_under", "k_over")], abs=6e-4
+        )
+
+
+def test_success_by_snr_is_that_of_the_bins(tiny_document):
+    lines = markdown(tiny_document, []).splitlines()
+    header = next(number for number, line in enumerate(lines) if line.startswith("| SNR (dB)"))
+    assert cells(lines[header])[1:] == ["-5 to 0", "0 to 5", "5 to 10", "10 to 15", "15 to 20"]
+    row = next(row for row in table_below(lines, header) if row[0] == "ml")
+    bins = [e for e in tiny_document["bins"] if e["method"] == "ml" and e["k"] is None]
+    assert row[1:] == [f"{entry['source_success_rate']:.3f}" for entry in bins]
 
 
 def test_the_ceilings_of_the_count_are_in_the_text(tiny_document):
@@ -104,6 +153,59 @@ def test_the_terminal_table_has_every_method_and_both_bounds(tiny_document):
     assert f"{tiny_document['bounds']['detection']['k_acc']:.2f}" in next(line for line in text.splitlines() if "detection" in line)
 
 
+def test_the_terminal_lists_the_counting_rules(tiny_document):
+    text = printed(counting_table(tiny_document))
+    for name, figures in tiny_document["counting"].items():
+        low, high = figures["ci95"]["k_acc"]
+        line = next(line for line in text.splitlines() if line.split()[:1] == [name])
+        assert f"{figures['k_acc']:.2f} ±{(high - low) / 2:.2f}" in line
+        assert line.split()[-2:] == [f"{figures['k_under']:.2f}", f"{figures['k_over']:.2f}"]
+
+
+def test_confusions_show_the_share_of_each_row(tiny_document):
+    figure = confusion_figure(tiny_document)
+    names = list(tiny_document["methods"])
+    panels = [axis for axis in figure.axes if axis.get_visible() and axis.get_xlabel() == "estimated K"]
+    assert [axis.get_title().split(",")[0] for axis in panels] == names
+    for axis, name in zip(panels, names, strict=True):
+        table = tiny_document["methods"][name]["k_confusion"]
+        shown = axis.images[0].get_array()
+        np.testing.assert_allclose(shown, [[100 * count / sum(row) for count in row] for row in table["scenes"]])
+        assert axis.get_ylabel() == "true K"
+        assert [text.get_text() for text in axis.texts] == [f"{share:.0f}" for share in np.asarray(shown).flatten()]
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "1", "2", "3"]
+    plt.close("all")
+
+
+def test_the_example_shows_truth_and_estimates_on_the_map(tiny_document):
+    shown = tiny_document["example"]
+    figure = example_figure(tiny_document)
+    axis = figure.axes[0]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    truths = [line for line in axis.get_lines() if line.get_marker() == "x" and line.get_color() == "white"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in truths] == [(s["azimuth_deg"], s["range_m"]) for s in shown["truth"]]
+    for name, found in shown["estimates"].items():
+        line = lines[f"{name}, K = {len(found)}"]
+        assert list(line.get_xdata())[: len(found)] == [source["azimuth_deg"] for source in found]
+        assert list(line.get_ydata())[: len(found)] == [source["range_m"] for source in found]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("azimuth (deg)", "range (m), log scale")
+    assert f"Scene {shown['scene']}: {len(shown['truth'])} sources" in axis.get_title()
+    plt.close("all")
+
+
+def test_every_method_looks_different_and_the_same_in_all_figures(tiny_document):
+    document = copy.deepcopy(tiny_document)
+    document["methods"] = {f"method {number}": tiny_document["methods"]["music"] for number in range(8)}
+    document["bins"] = [dict(e, method=name) for name in document["methods"] for e in tiny_document["bins"] if e["method"] == "music"]
+    looks = []
+    for figure in (rmse_figure(document), success_figure(document)):
+        lines = {line.get_label(): (line.get_color(), line.get_marker()) for line in figure.axes[0].get_lines()}
+        looks.append(lines)
+        assert len({colour for colour, _ in lines.values()}) == len({marker for _, marker in lines.values()}) == 8
+    assert looks[0] == looks[1]
+    plt.close("all")
+
+
 def test_curves_run_through_the_bins(tiny_document):
     """Every method, the genie and the bound, at the middle of each SNR bin, over all K."""
     figure = rmse_figure(tiny_document)
@@ -116,7 +218,10 @@ def test_curves_run_through_the_bins(tiny_document):
     assert [axis.get_ylabel() for axis in figure.axes] == ["azimuth RMSE (deg)", "elevation RMSE (deg)", "range RMSE (m)"]
     assert all(axis.get_xlabel() == "SNR (dB)" for axis in figure.axes)
     success = success_figure(tiny_document)
-    assert "Cramér-Rao bound" not in {line.get_label() for line in success.axes[0].get_lines()}
+    labels = [{line.get_label() for line in axis.get_lines()} for axis in success.axes]
+    # The genie is told K, and the detection bound bounds nothing else.
+    assert labels[0] == {*tiny_document["methods"], "detection bound"}
+    assert labels[1] == labels[2] == {*tiny_document["methods"], "genie ML"}
     plt.close("all")
 
 

@@ -218,7 +218,10 @@ def test_a_manifest_that_is_no_json_is_refused(desk, reading):
 
 
 def test_data_of_another_configuration_are_not_overwritten(desk):
-    desk.refuses(("generate", "--out", "@data", "--data.seed", "1", *TINY), r"data already holds a data set of another configuration; choose another --out$")
+    desk.refuses(
+        ("generate", "--out", "@data", "--data.seed", "1", *TINY),
+        r"data already holds a data set of another configuration; choose another --out$",
+    )
 
 
 def test_a_search_on_other_data_is_refused(desk):

@@ -6,10 +6,13 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ris_pipeline.arrays import Sources, steering_vector
 from ris_pipeline.channel import complex_normal
+from ris_pipeline.config import Config
 from ris_pipeline.covariance import FactoredCovariance
 from ris_pipeline.estimators import bartlett_spectrum, find_peaks, grid_of, spectrum
 from ris_pipeline.simulation import true_factor
@@ -78,3 +81,76 @@ def test_two_sources_give_two_peaks_not_two_cells_of_one(small):
     points = grid_of(small).position
     assert float((points[peaks[0, 0], 0] - points[peaks[0, 1], 0]).abs()) > 0.9
     assert float((points[cells[0, 0], 0] - points[cells[0, 1], 0]).abs()) < 0.2
+
+
+# Scans.
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (5, 7), (1, 4), (4, 1)], ids=["8x6", "5x7", "1x4", "4x1"])
+@pytest.mark.parametrize("chunk", [30, 2048])
+def test_scan_equals_products_with_the_steering_vectors(small, monkeypatch, shape, chunk):
+    config = small.replaced(array={"n_h": shape[0], "n_v": shape[1]}, estimate={"refine_steps": 20 + chunk % 7})
+    monkeypatch.setattr(spectrum, "CHUNK_POINTS", chunk)
+    monkeypatch.setattr(spectrum, "CACHE_BYTES", 0)
+    columns = complex_normal(torch.Generator().manual_seed(7), 3, config.array.n_elements, 4)
+    grid = grid_of(config)
+    found = grid.energy(columns, groups=2)
+    products = (columns.mT.conj() @ grid.steering.to(torch.complex128).T).abs().square()
+    expected = products.unflatten(1, (2, 2)).sum(dim=2)
+    assert found.shape == (3, 2, math.prod(grid.shape))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+
+
+class Allocations(TorchDispatchMode):
+    """Bytes of every tensor that an operation returns, maps of the whole grid aside."""
+
+    def __init__(self, map_values):
+        super().__init__()
+        self.map_values, self.largest = map_values, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.numel() != self.map_values and tensor._base is None:
+                self.largest = max(self.largest, tensor.numel() * tensor.element_size())
+        return result
+
+
+def largest_allocation(config, columns):
+    grid = grid_of(config)
+    points = math.prod(grid.shape)
+    with Allocations(points) as seen:
+        values = grid.energy(columns)
+    assert values.numel() == points
+    return points, seen.largest
+
+
+def test_memory_of_a_scan_does_not_grow_with_the_grid(monkeypatch):
+    """Grids of 5 thousand to 0.6 million points: beside the map, no tensor is larger than what the chunk sizes allow."""
+    monkeypatch.setattr(spectrum, "CACHE_BYTES", 0)
+    columns = complex_normal(torch.Generator().manual_seed(7), 1, 144, 5)
+    steps = ((3.0, 3.0, 6), (1.0, 1.0, 6), (2.0, 0.1, 16))
+    configs = [
+        Config().replaced(estimate=dict(zip(("grid_azimuth_deg", "grid_elevation_deg", "grid_range"), s, strict=True))) for s in steps
+    ]
+    points, largest = zip(*(largest_allocation(config, columns) for config in configs), strict=True)
+    assert points[2] > 100 * points[0]
+    bound = spectrum.CHUNK_POINTS * 144 * 3 * 8  # coordinates of the distances to all elements
+    assert max(largest) <= bound
+    assert points[2] * 144 * 8 > 40 * bound
+
+
+def test_steering_vectors_are_kept_only_where_they_are_small(small):
+    columns = complex_normal(torch.Generator().manual_seed(7), 1, 144, 1)
+    for step, kept in ((3.0, True), (0.25, False)):
+        grid = grid_of(Config().replaced(estimate={"grid_azimuth_deg": step, "grid_elevation_deg": step, "grid_range": 7}))
+        grid.energy(columns)
+        assert ("_kept" in vars(grid)) == kept
+
+
+def test_scenes_are_taken_in_numbers_whose_maps_stay_bounded():
+    for step in (5.0, 1.0, 0.2):
+        grid = grid_of(Config().replaced(estimate={"grid_azimuth_deg": step, "grid_elevation_deg": step}))
+        count, bytes_per_map = grid.scenes_at_a_time, 4 * math.prod(grid.shape)
+        assert count == 1 or count * bytes_per_map <= spectrum.MAP_BYTES
+        assert count == spectrum.MOST_SCENES or (count + 1) * bytes_per_map > spectrum.MAP_BYTES

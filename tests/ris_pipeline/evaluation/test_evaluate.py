@@ -12,6 +12,8 @@ import torch
 
 from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
 from ris_pipeline.errors import IncompleteError
+from ris_pipeline.estimators import maximum_likelihood
+from ris_pipeline.evaluation.counts import RULES
 from ris_pipeline.evaluation.evaluate import crb_std, evaluate
 from ris_pipeline.evaluation.localize import METHODS, localize
 from ris_pipeline.shards import Batch, MemoryScenes
@@ -19,6 +21,7 @@ from ris_pipeline.shards import Batch, MemoryScenes
 FIGURES = {
     "k_acc", "k_under", "k_over", "azimuth_rmse_deg", "elevation_rmse_deg", "range_rmse_m", "azimuth_median_deg",
     "elevation_median_deg", "range_median_m", "success_rate", "source_success_rate", "ospa", "median_error_over_crb",
+    "median_azimuth_error_over_crb", "median_elevation_error_over_crb", "median_range_error_over_crb",
 }  # fmt: skip
 CLIP, NORM, LIMIT = np.array([15.0, 15.0, 3.0]), np.array([5.0, 5.0, 1.0]), np.array([3.0, 3.0, 0.5])
 
@@ -67,6 +70,7 @@ def by_hand(estimate, truth, std):
         hats.append(np.sign(len(found) - len(true)))
     rmse = np.sqrt(squared / int(truth.k.sum()))
     lower_median = [float(torch.tensor(np.array(errors))[:, axis].median()) for axis in range(3)]
+    lower_median_ratio = [float(torch.tensor(np.array(ratios))[:, axis].nanmedian()) for axis in range(3)]
     hats = np.array(hats)
     return {
         "k_acc": (hats == 0).mean(),
@@ -81,16 +85,19 @@ def by_hand(estimate, truth, std):
         "success_rate": np.mean(success),
         "source_success_rate": located / slots,
         "median_error_over_crb": float(torch.tensor(np.array(ratios)).flatten().nanmedian()),
+        "median_azimuth_error_over_crb": lower_median_ratio[0],
+        "median_elevation_error_over_crb": lower_median_ratio[1],
+        "median_range_error_over_crb": lower_median_ratio[2],
     }
 
 
 def test_the_document_has_the_schema_of_the_design(tiny_document):
-    assert tiny_document.keys() == {"schema_version", "scenes", "methods", "bounds", "bins"}
+    assert tiny_document.keys() == {"schema_version", "scenes", "methods", "bounds", "counting", "bins", "by_k", "example"}
     assert (tiny_document["schema_version"], tiny_document["scenes"]) == (1, 40)
     assert tuple(tiny_document["methods"]) == METHODS
     assert tiny_document["bounds"].keys() == {"genie_ml", "detection"}
     for figures in (*tiny_document["methods"].values(), tiny_document["bounds"]["genie_ml"]):
-        assert figures.keys() == FIGURES | {"scenes", "scenes_per_second", "ci95"}
+        assert figures.keys() == FIGURES | {"scenes", "scenes_per_second", "ci95", "k_confusion"}
         assert figures["scenes"] == 40
         assert figures["ci95"].keys() == FIGURES | {"scenes_per_second"}
         for name in figures["ci95"]:
@@ -139,6 +146,52 @@ def test_intervals_hold_their_figure_and_shrink_with_more_scenes(tiny_document, 
     assert 0.0 < width[40] < width[10]
 
 
+# Counting.
+
+
+def test_confusions_add_up_to_the_figures(tiny_document, tiny_test):
+    truth = everything(tiny_test).sources.k
+    tables = [*tiny_document["methods"].values(), tiny_document["bounds"]["genie_ml"], *tiny_document["counting"].values()]
+    for figures in tables:
+        table = figures["k_confusion"]
+        scenes = np.array(table["scenes"])
+        assert (table["k"], table["k_hat"]) == ([1, 2, 3], [0, 1, 2, 3])
+        assert scenes.sum(axis=1).tolist() == [int((truth == k).sum()) for k in (1, 2, 3)]
+        k, k_hat = np.array(table["k"])[:, None], np.array(table["k_hat"])
+        for name, kept in (("k_acc", k == k_hat), ("k_under", k_hat < k), ("k_over", k_hat > k)):
+            assert figures[name] == pytest.approx((scenes * kept).sum() / 40)
+            low, high = figures["ci95"][name]
+            assert low <= figures[name] <= high
+
+
+def test_rules_that_methods_use_count_as_the_methods_do(tiny_document):
+    counting, methods = tiny_document["counting"], tiny_document["methods"]
+    assert tuple(counting) == tuple(RULES)
+    for rule, method in (("penalised_likelihood", "ml"), ("k_head_gated", "network"), ("eigenvalue", "music")):
+        assert counting[rule]["k_confusion"] == methods[method]["k_confusion"], rule
+
+
+def test_rules_without_their_method_are_left_out(tiny_test, tiny_run):
+    config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
+    document = evaluate(MemoryScenes(tiny_test.batch(torch.arange(4))), config, ["music"])
+    assert set(document["counting"]) == {rule for rule in RULES if rule == "eigenvalue" or rule.endswith("_covariance")}
+
+
+# The example.
+
+
+def test_the_example_is_a_scene_with_its_truth_and_its_estimates(tiny_document, tiny_test, tiny_run):
+    shown = tiny_document["example"]
+    batch = tiny_test.batch(torch.tensor([shown["scene"]]))
+    assert shown["snr_db"] == pytest.approx(float(batch.measurements.snr_db), abs=0.01)
+    listed = np.array([list(source.values()) for source in shown["truth"]])
+    np.testing.assert_allclose(listed, position(batch.sources, 0), rtol=1e-5)
+    assert tuple(shown["estimates"]) == METHODS
+    found = localize(batch.measurements, tiny_run.config, "ml").sources
+    listed = np.array([list(source.values()) for source in shown["estimates"]["ml"]]).reshape(-1, 3)
+    np.testing.assert_allclose(listed, position(found, 0), rtol=1e-3)
+
+
 # Bins.
 
 
@@ -155,6 +208,27 @@ def test_bins_cover_every_scene_once_per_method(tiny_document):
         for entry in over_all:
             parts = [e["scenes"] for e in entries if e["k"] is not None and e["snr_db"] == entry["snr_db"]]
             assert sum(parts) == entry["scenes"]
+
+
+def test_figures_by_k_are_those_of_the_scenes_with_that_k(tiny_document, tiny_test, tiny_run):
+    truth = everything(tiny_test).sources.k
+    entries = {(entry["k"], entry["method"]): entry for entry in tiny_document["by_k"]}
+    assert entries.keys() == set(itertools.product((1, 2, 3), (*METHODS, "genie_ml", "crb", "detection")))
+    scenes = MemoryScenes(tiny_test.batch((truth == 2).nonzero()[:, 0]))
+    config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
+    alone = evaluate(scenes, config, ["network"], tiny_run.trainer.model)
+    for name in ("k_acc", "azimuth_rmse_deg", "success_rate", "ospa"):
+        assert entries[2, "network"][name] == pytest.approx(alone["methods"]["network"][name], rel=1e-4), name
+    assert entries[2, "detection"]["k_acc"] == pytest.approx(alone["bounds"]["detection"]["k_acc"])
+
+
+def test_the_ceiling_of_the_count_stands_in_every_bin(tiny_document):
+    """Their mean over scenes is the ceiling of all."""
+    for key in ("k_acc", "k_acc_known_positions"):
+        entries = [entry for entry in tiny_document["bins"] if entry["method"] == "detection" and entry["k"] is not None]
+        mean = sum(entry["scenes"] * entry[key] for entry in entries) / 40
+        assert mean == pytest.approx(tiny_document["bounds"]["detection"][key], abs=1e-9)
+    assert len({entry["k_acc"] for entry in entries}) > 1
 
 
 def test_bins_are_the_figures_of_their_scenes(tiny_document, tiny_test, tiny_run):
@@ -188,6 +262,8 @@ def test_methods_that_search_may_be_given_fewer_scenes(tiny_test, tiny_run, tiny
     for name in ("k_acc", "azimuth_rmse_deg", "median_error_over_crb"):
         assert document["methods"]["ml"][name] == pytest.approx(alone["methods"]["ml"][name], rel=1e-6)
         assert document["methods"]["network"][name] == pytest.approx(tiny_document["methods"]["network"][name], rel=1e-6)
+    assert document["counting"]["penalised_likelihood"]["scenes"] == 10
+    assert document["counting"]["mdl_sample_covariance"]["scenes"] == 40
     counted = {
         name: sum(entry["scenes"] for entry in document["bins"] if entry["method"] == name and entry["k"] is None)
         for name in ("ml", "network", "genie_ml", "crb")
@@ -224,7 +300,13 @@ def test_estimates_do_not_change_with_the_labels(tiny_test, tiny_run, monkeypatc
         found.append(estimates.sources.position)
         return estimates
 
+    def searched(*arguments):
+        likelihood = maximum_likelihood(*arguments)
+        found.append(likelihood.sources.position)
+        return likelihood
+
     monkeypatch.setattr(module, "localize", watched)
+    monkeypatch.setattr(module, "maximum_likelihood", searched)
     config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
     scenes = MemoryScenes(tiny_test.batch(torch.arange(12)))
     orders = (torch.arange(12), torch.arange(12).flip(0))
@@ -250,7 +332,7 @@ def test_progress_reaches_the_end_for_every_method_and_bound(tiny_test, tiny_run
     last = {}
     config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
     evaluate(tiny_test, config, ["network", "music"], tiny_run.trainer.model, lambda name, done: last.update({name: done}))
-    assert last == dict.fromkeys(("network", "music", "genie_ml", "bounds"), 40)
+    assert last == dict.fromkeys(("network", "music", "genie_ml", "bounds", "counting"), 40)
 
 
 def test_estimates_that_are_not_finite_are_an_error_and_no_figure(tiny_test, tiny_run, monkeypatch):

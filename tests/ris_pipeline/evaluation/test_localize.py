@@ -12,7 +12,14 @@ from ris_pipeline.back_projection import sample_factor
 from ris_pipeline.covariance import FactoredCovariance
 from ris_pipeline.errors import ConfigError
 from ris_pipeline.estimators import eigenvalue_count, maximum_likelihood, music
-from ris_pipeline.evaluation.localize import METHODS, localize, network_sources, sample_covariance
+from ris_pipeline.evaluation.localize import (
+    METHODS,
+    SUBSPACE_METHODS,
+    localize,
+    network_sources,
+    sample_covariance,
+    warn_of_coherent_sources,
+)
 from ris_pipeline.metrics import aggregate, score_scenes
 from ris_pipeline.simulation import Measurements, simulate
 
@@ -94,7 +101,9 @@ def test_only_network_and_hybrid_have_a_confidence(tiny_config, tiny_batch, mode
 
 
 def test_an_unknown_method_is_one_sentence_with_the_nearest(tiny_config, tiny_batch):
-    with pytest.raises(ConfigError, match=re.escape(f"unknown method 'musik', expected one of {', '.join(METHODS)}; did you mean 'music'?")):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"unknown method 'musik', expected one of {', '.join(METHODS)}; did you mean 'music'?")
+    ):
         localize(tiny_batch.measurements, tiny_config, "musik")
 
 
@@ -140,7 +149,10 @@ def test_music_reads_the_sample_covariance_and_computes_it_where_it_is_missing(t
     unscaled = FactoredCovariance.from_factor(factor)
     torch.testing.assert_close(bare, 24 * unscaled.dense() / unscaled.trace()[:, None, None].float(), rtol=1e-3, atol=1e-3)
     counted = eigenvalue_count(covariance, 8, k_max=3)
-    assert equal(localize(measured, tiny_config, "music").sources, music(covariance, counted, tiny_config))
+    found, expected = localize(measured, tiny_config, "music").sources, music(covariance, counted, tiny_config)
+    assert torch.equal(found.k, expected.k)
+    assert torch.equal(found.position, expected.position)
+    torch.testing.assert_close(found.power, expected.power * unscaled.trace()[:, None] / 24)
 
 
 def test_music_counts_no_further_than_the_configured_most(tiny_config):
@@ -188,3 +200,26 @@ def test_a_network_that_was_trained_with_samples_gets_one_even_from_shards_witho
     with_it, without = (localize(m, tiny_config, "network", tiny_run.trainer.model) for m in (stored, bare))
     assert torch.equal(with_it.sources.k, without.sources.k)
     torch.testing.assert_close(with_it.sources.position, without.sources.position, rtol=1e-3, atol=1e-3)
+
+
+# Coherent sources.
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_static_symbols_are_warned_of_where_a_method_needs_fresh_ones(tiny_config, caplog, method):
+    static = tiny_config.replaced(scene={"symbols": "static"})
+    with caplog.at_level("WARNING", logger="ris_pipeline"):
+        warn_of_coherent_sources(tiny_config, [method])
+        assert not caplog.records
+        warn_of_coherent_sources(static, [method])
+    assert [record.getMessage().count(method) > 0 for record in caplog.records] == [True] * (method in SUBSPACE_METHODS)
+
+
+def test_one_warning_names_all_methods_that_are_affected(tiny_config, caplog):
+    with caplog.at_level("WARNING", logger="ris_pipeline"):
+        warn_of_coherent_sources(tiny_config.replaced(scene={"symbols": "static"}), METHODS)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "scene.symbols = static makes the sources coherent, which network, music, modified-music, mvdr, bartlett cannot resolve "
+        "reliably; expected one of hybrid, ml, omp"
+    )

@@ -54,9 +54,7 @@ def scripted(monkeypatch, objective):
 
     def rows(checkpoint, scenes, config, where, thresholds, device):
         beta = config.covariance.beta
-        return [
-            {"beta": beta, "k_conf_thresh": t, "objective": objective(beta, t), "k_acc": 0.5, "success_rate": 0.5} for t in thresholds
-        ]
+        return [{"beta": beta, "k_conf_thresh": t, "objective": objective(beta, t), "k_acc": 0.5, "success_rate": 0.5} for t in thresholds]
 
     monkeypatch.setattr(tuning, "_score_thresholds", rows)
 
@@ -87,7 +85,9 @@ def test_the_written_file_is_a_partial_configuration(tuned, tiny_config, tmp_pat
     loaded = load_config([path], base=tiny_config.model_dump(mode="json"))
     assert loaded == tiny_config.replaced(covariance={"beta": tuned.beta}, estimate={"k_conf_thresh": tuned.k_conf_thresh})
     assert [entry.name for entry in path.parent.iterdir()] == ["tuned.toml"]
-    assert path.read_text(encoding="utf-8").startswith(f"# tuned on validation: objective {tuned.objective:.6f}, was {tuned.objective_before:.6f}")
+    assert path.read_text(encoding="utf-8").startswith(
+        f"# tuned on validation: objective {tuned.objective:.6f}, was {tuned.objective_before:.6f}"
+    )
 
 
 def test_numbers_survive_the_file_exactly(tmp_path, tuned):

@@ -120,7 +120,9 @@ def test_missing_weights_are_refused(tmp_path):
 def test_a_record_with_an_unknown_key_is_refused(saved):
     path, _ = saved
     tamper(path, lambda tensors, record: record["config"]["model"].update(chanels=8))
-    with pytest.raises(ConfigError, match=r"unknown configuration key 'model\.chanels' in .*best\.safetensors; did you mean 'model\.channels'\?$"):
+    with pytest.raises(
+        ConfigError, match=r"unknown configuration key 'model\.chanels' in .*best\.safetensors; did you mean 'model\.channels'\?$"
+    ):
         load_model(path)
 
 
@@ -144,5 +146,7 @@ def test_the_covariance_options_are_those_asked_for_and_the_rest_stays_as_traine
 def test_weights_of_another_physics_are_refused_by_name(saved, tiny_config, section, key, value):
     checkpoint = load_model(saved[0])
     old = getattr(getattr(tiny_config, section), key)
-    with pytest.raises(CheckpointError, match=rf"is of another architecture: it was trained with {section}\.{key} = {old}, here has {value}$"):
+    with pytest.raises(
+        CheckpointError, match=rf"is of another architecture: it was trained with {section}\.{key} = {old}, here has {value}$"
+    ):
         checkpoint.network_for(tiny_config.replaced(**{section: {key: value}}), "here")
