@@ -22,7 +22,7 @@ from audits.static.audit import run_audit
 from audits.static.errors import AuditIncompleteError, AuditInputError
 from audits.static.settings import load_settings
 
-TIMEOUT_S = 300.0
+TIMEOUT_S = 900.0
 LOSS_TOLERANCE = 1e-4
 BREAKS = {
     "Attempted to inline function marked as skipped": "torch does not trace Optimizer.zero_grad",
