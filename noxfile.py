@@ -55,6 +55,13 @@ def static(session: nox.Session) -> None:
 
 
 @nox.session
+def saboteurs(session: nox.Session) -> None:
+    """Plant every defect of the suite in a copy and see which checks find it; results are kept in results/saboteurs.json."""
+    install(session)
+    session.run("python", "tests/audits/saboteurs/run.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting-independent defects and the import layers."""
     session.install("-c", CONSTRAINTS, "ruff", "import-linter")

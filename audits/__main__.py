@@ -12,7 +12,7 @@ usage: python -m audits COMMAND [options]
   static    audit the source without running it
   runtime   audit a small, real training run
   data DIR  audit the shards in DIR
-  all       static, covariance paths, then runtime
+  all       static, covariance paths, runtime, and DIR with --data DIR
 """
 _MODULES = {"static": "audits.static.cli", "runtime": "audits.runtime.cli", "data": "audits.runtime.data", "all": "audits.all"}
 

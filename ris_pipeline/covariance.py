@@ -24,7 +24,7 @@ class FactoredCovariance:
     @classmethod
     def from_factor(cls, factor: Complex[Tensor, "B N r"]) -> FactoredCovariance:
         """R = F F^H, without a diagonal part."""
-        return cls(factor, factor.new_zeros(factor.shape[0], dtype=factor.dtype.to_real()))
+        return cls(factor, factor.new_zeros(factor.shape[0], dtype=factor.real.dtype))
 
     @property
     def n(self) -> int:
@@ -154,7 +154,7 @@ def build_effective_covariance(
         effective = _mix_identity(effective, alpha.expand_as(effective.diagonal))
     scale = 1.0 if target_trace is None else target_trace / predicted.n
     dtype = predicted.factor.dtype
-    return FactoredCovariance((effective.factor * math.sqrt(scale)).to(dtype), (effective.diagonal * scale).to(dtype.to_real()))
+    return FactoredCovariance((effective.factor * math.sqrt(scale)).to(dtype), (effective.diagonal * scale).to(predicted.diagonal.dtype))
 
 
 def _check_options(

@@ -1,7 +1,8 @@
-"""Writing small files so that a reader never sees half of one."""
+"""Writing small files so that a reader never sees half of one, and the digest of a source tree."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -51,3 +52,14 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"expected a file to write to, got {path}, which is a folder")
     check_folder(path.parent)
+
+
+def source_digest(package: Path) -> str:
+    """SHA-256 over the relative POSIX paths and the bytes of every Python file below ``package``, in the order of the paths."""
+    total = hashlib.sha256()
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    for name in sorted(files):
+        content = files[name].read_bytes()
+        total.update(f"{name}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from rich import box
 from rich.table import Table
 
+from ris_pipeline.attestation import sentence
 from ris_pipeline.errors import DataError
 from ris_pipeline.evaluation.counts import RULES
 from ris_pipeline.model.weights import load_tensors
@@ -169,8 +170,19 @@ def write_report(document: dict[str, Any], out: Path, run: Path | None = None) -
         drawn["training.png"] = training_figure(history)
     written = [_save(figure, out / name) for name, figure in drawn.items()]
     text = out / "report.md"
-    text.write_text(markdown(document, list(drawn)), encoding="utf-8")
+    text.write_text(markdown(document, list(drawn)) + attestation_markdown(document), encoding="utf-8")
     return [text, *written]
+
+
+def attestation_markdown(document: dict[str, Any]) -> str:
+    """Whether an audit vouches for the evaluation, and the digests behind it."""
+    attestation = document.get("attestation")
+    if attestation is None:
+        return "\nThe evaluation says nothing about the source and the audits behind it.\n"
+    made = attestation["subject"]
+    rows = {name.replace("_", " "): value for name, value in made.items() if isinstance(value, str)} | made["versions"]
+    lines = ["", "## Provenance", "", f"{sentence(attestation)}.", "", "| | |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {name} | `{value}` |" for name, value in rows.items()), ""])
 
 
 def markdown(document: dict[str, Any], figures: list[str]) -> str:

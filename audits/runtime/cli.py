@@ -1,23 +1,158 @@
-"""`python -m audits runtime`: one small, real training run, and what it executed, moved and returned."""
+"""`python -m audits runtime`: small, real runs, and what they executed, moved and returned."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from audits.runtime import command, learning, ops, robustness, selection
+from audits.runtime import (
+    command,
+    graphs,
+    inverse,
+    journal,
+    laws,
+    learning,
+    metric_check,
+    ops,
+    overfit,
+    path_audit,
+    repeat,
+    robustness,
+    scripted,
+    search,
+    selection,
+    streams,
+)  # fmt: skip
+from audits.runtime.manual import MANUAL
 from audits.runtime.report import Report, Result, environment
-from audits.runtime.trial import Trial, small_config, small_trial
+from audits.runtime.trial import SMALL, TINY, Trial, small_config, small_trial
+from audits.runtime.witness import Testimony
+from audits.static.errors import AuditInputError
+from ris_pipeline.errors import nearest_name
 
-PREFIX = "RUN"
+PREFIX = ("RUN", "PATH", "DATA")
+
+
+@dataclass
+class Session:
+    """What the checks share, made when it is first asked for."""
+
+    device: str
+    stack: ExitStack
+    child: graphs.Child | None = None
+    rows: list[dict[str, object]] = field(default_factory=list)
+    details: list[dict[str, object]] = field(default_factory=list)
+
+    @cached_property
+    def trial(self) -> Trial:
+        """Default shapes, few scenes."""
+        return self.stack.enter_context(small_trial(small_config(self.device)))
+
+    @cached_property
+    def tiny(self) -> Trial:
+        """A small surface, few scenes."""
+        return self.stack.enter_context(small_trial(small_config(self.device).replaced(**SMALL).replaced(**TINY)))
+
+    @cached_property
+    def allowed(self) -> ops.Allowed:
+        """The reviewed list."""
+        return ops.load_allowed()
+
+    @cached_property
+    def witnessed(self) -> tuple[dict[str, Testimony], dict[str, ops.Steps]]:
+        """One step under each witness."""
+        return ops.witness_steps(self.trial)
+
+    @cached_property
+    def graphs(self) -> dict[str, object]:
+        """What the child process found."""
+        child = self.child or graphs.Child.start()
+        return child.testimony()
+
+
+Check = Callable[[Session], list[Result]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Checks that share a run."""
+
+    name: str
+    codes: tuple[str, ...]
+    check: Check
+
+
+def _operators(session: Session) -> list[Result]:
+    testimonies, taken = session.witnessed
+    return [
+        *ops.check_operators(testimonies, session.allowed),
+        *ops.check_solvers(testimonies, session.allowed),
+        *ops.check_escapes(testimonies, session.allowed),
+        *ops.check_undisturbed(taken),
+        *scripted.check_whole_run(session.tiny, session.allowed),
+    ]
+
+
+def _graphs(session: Session) -> list[Result]:
+    return graphs.check_graphs(session.graphs, session.allowed)
+
+
+def _agreement(session: Session) -> list[Result]:
+    return graphs.check_agreement(session.witnessed[0], session.graphs, graphs.static_proofs(), session.allowed)
+
+
+def _selection(session: Session) -> list[Result]:
+    trial = session.trial
+    made, tried = selection.separated_run(trial)
+    by_loss = selection.run(trial, "loss", val_primary="loss", epochs=2)
+    return [
+        *selection.check_steps(made),
+        *selection.check_selection(made, tried),
+        *selection.check_loss_primary(by_loss),
+        *selection.check_checkpoint(made, trial),
+        *metric_check.check_metrics(trial),
+        *selection.check_restored(made),
+        *selection.check_rates(by_loss),
+    ]
+
+
+def _paths(session: Session) -> list[Result]:
+    report = path_audit.own_scenes()
+    session.rows, session.details = report.rows, report.details
+    return report.results
+
+
+GROUPS: tuple[Group, ...] = (
+    Group("operators", ("RUN001", "RUN002", "RUN003", "RUN004"), _operators),
+    Group("learning", ("RUN005", "RUN006"), lambda s: [*learning.check_parameters(s.trial), *learning.check_terms(s.trial)]),
+    Group("robustness", ("RUN011", "RUN012"), lambda s: [*robustness.check_guard(s.trial), *robustness.check_inputs(s.trial)]),
+    Group("tensors", ("RUN016", "RUN017"), lambda s: inverse.check(s.device)),
+    Group("selection", ("RUN007", "RUN008", "RUN009", "RUN010", "RUN013"), _selection),
+    Group("scenes", ("RUN018",), lambda s: journal.check_scenes(s.trial)),
+    Group("repetition", ("RUN019",), lambda s: repeat.check_repeats(s.tiny)),
+    Group("scripted selection", ("RUN020",), lambda s: scripted.check_scripts(s.tiny)),
+    Group("laws of the loss", ("RUN023",), lambda s: laws.check_laws(s.tiny)),
+    Group("search", ("RUN022",), lambda s: search.check(s.device)),
+    Group("overfit", ("RUN021",), lambda s: overfit.check(s.device)),
+    Group("data", ("RUN024", *(code for code in MANUAL if code.startswith("DATA"))), lambda s: streams.check()),
+    Group("covariance paths", tuple(code for code in MANUAL if code.startswith("PATH")), _paths),
+    Group("graphs", ("RUN014",), _graphs),
+    Group("agreement", ("RUN015",), _agreement),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = command.parser(" runtime", "Audit a small, real training run.")
+    options = command.parser(" runtime", "Audit small, real runs of training, search and generation.")
     options.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
+    options.add_argument(
+        "--select", action="append", default=[], metavar="CODES", help="only these checks; RUN, PATH and DATA stand for all of theirs"
+    )
     options.add_argument(
         "--accept-ops",
         action="store_true",
@@ -28,59 +163,61 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _audit_of(chosen: argparse.Namespace) -> Report:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler announces itself on standard error otherwise
-    with small_trial(small_config(chosen.device)) as trial:
-        if chosen.accept_ops:
-            return _accept(trial)
-        return audit(trial)
+    wanted = selected(chosen.select)
+    with _session(chosen.device, compiling=chosen.accept_ops or bool({"RUN014", "RUN015"} & wanted)) as session:
+        return _accept(session) if chosen.accept_ops else audit(session, wanted)
 
 
-def _accept(trial: Trial) -> Report:
-    testimonies, _ = ops.witness_steps(trial)
-    new = ops.accept(testimonies)
+def selected(values: Sequence[str]) -> set[str]:
+    """Codes that ``--select`` asks for.
+
+    Raises:
+        AuditInputError: a code that does not exist.
+    """
+    asked = [code for value in values for code in value.replace(",", " ").split()]
+    for code in asked:
+        if code not in MANUAL and code not in PREFIX:
+            raise AuditInputError(f"--select: expected codes of checks, got {code!r}{nearest_name(code, MANUAL)}")
+    return {code for code in MANUAL if not asked or code in asked or code.rstrip("0123456789") in asked}
+
+
+@contextmanager
+def _session(device: str, *, compiling: bool) -> Iterator[Session]:
+    with ExitStack() as stack:
+        session = Session(device, stack, graphs.Child.start() if compiling else None)
+        try:
+            yield session
+        finally:
+            if session.child is not None:
+                session.child.stop()
+
+
+def _accept(session: Session) -> Report:
+    testimonies, _ = session.witnessed
+    new = ops.accept(testimonies, graphs.operators(session.graphs))
     message = f"{len(new)} names added to {ops.ALLOWED.name}" + (f": {', '.join(new)}" if new else "")
     return Report("runtime", ops.check_solvers(testimonies, ops.load_allowed()), facts={"accepted": message})
 
 
-def audit(trial: Trial) -> Report:
-    """Every check of the run-time audit."""
+def audit(session: Session, wanted: set[str]) -> Report:
+    """Every check that is wanted; one that breaks down is reported and does not keep the others from running."""
     report = Report("runtime")
-    allowed = ops.load_allowed()
-
-    def timed(name: str, check: Callable[[], list[Result]]) -> None:
+    for group in GROUPS:
+        if not wanted.intersection(group.codes):
+            continue
         started = time.perf_counter()
-        report.results += check()
-        report.timings_s[name] = time.perf_counter() - started
-
-    timed("operators", lambda: _operators(trial, allowed))
-    timed("learning", lambda: [*learning.check_parameters(trial), *learning.check_terms(trial)])
-    timed("robustness", lambda: [*robustness.check_guard(trial), *robustness.check_inputs(trial)])
-    timed("selection", lambda: _selection(trial))
+        try:
+            results = group.check(session)
+        except Exception as error:  # noqa: BLE001 - the audited code may break in any way
+            report.incomplete[group.name] = f"{type(error).__name__}: {error}"
+            results = []
+        report.results += [result for result in results if result.code in wanted]
+        report.timings_s[group.name] = time.perf_counter() - started
+    report.results.sort(key=lambda result: result.code)
+    report.rows, report.details = session.rows, session.details
     report.facts = {
         "configurations of the step": list(ops.FLAGS),
-        "environment": environment(trial.config.train.device),
-        "configuration": trial.config.sha256(),
+        "environment": environment(session.device),
+        "configuration": small_config(session.device).sha256(),
     }
     return report
-
-
-def _operators(trial: Trial, allowed: ops.Allowed) -> list[Result]:
-    testimonies, taken = ops.witness_steps(trial)
-    return [
-        *ops.check_operators(testimonies, allowed),
-        *ops.check_solvers(testimonies, allowed),
-        *ops.check_escapes(testimonies, allowed),
-        *ops.check_undisturbed(taken),
-    ]
-
-
-def _selection(trial: Trial) -> list[Result]:
-    made, tried = selection.separated_run(trial)
-    by_loss = selection.run(trial, "loss", val_primary="loss", epochs=2)
-    return [
-        *selection.check_steps(made),
-        *selection.check_selection(made, tried),
-        *selection.check_loss_primary(by_loss),
-        *selection.check_checkpoint(made, trial),
-        *selection.check_restored(made),
-        *selection.check_rates(by_loss),
-    ]

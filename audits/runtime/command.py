@@ -30,7 +30,12 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return result
 
 
-def run(options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str, audit: Callable[[argparse.Namespace], Report]) -> int:
+def run(
+    options: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    prefix: str | tuple[str, ...],
+    audit: Callable[[argparse.Namespace], Report],
+) -> int:
     """Parse, audit, write the report, and return the exit code; ``prefix`` names the checks that belong to the command."""
     try:
         return _run(options.parse_args(argv), prefix, audit)
@@ -44,7 +49,7 @@ def run(options: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: st
         return _say(options.prog, f"could not complete: {type(error).__name__}: {error}", INCOMPLETE)
 
 
-def _run(options: argparse.Namespace, prefix: str, audit: Callable[[argparse.Namespace], Report]) -> int:
+def _run(options: argparse.Namespace, prefix: str | tuple[str, ...], audit: Callable[[argparse.Namespace], Report]) -> int:
     if options.list_checks:
         sys.stdout.writelines(f"{code}  {check.title}\n" for code, check in MANUAL.items() if code.startswith(prefix))
         return FINE
@@ -54,7 +59,7 @@ def _run(options: argparse.Namespace, prefix: str, audit: Callable[[argparse.Nam
     report = audit(options)
     for name, path in outputs:
         _emit(report, name, path)
-    return FINE if report.passed else FINDINGS
+    return FINE if report.passed else FINDINGS if report.failures or not report.incomplete else INCOMPLETE
 
 
 def _explain(code: str) -> int:

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from audits.runtime import command
 from audits.runtime.report import Report, Result, environment
-from audits.runtime.shard_checks import Totals, check_shard
+from audits.runtime.shard_checks import Totals, check_noise, check_shard
+from audits.runtime.shard_statistics import Statistics, check_symbols_and_codes
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError
 from ris_pipeline.shards import Manifest, read_manifest
@@ -50,6 +51,7 @@ class _Audit:
     failures: list[Result] = field(default_factory=list)
     scenes: dict[str, dict[bytes, str]] = field(default_factory=lambda: {"positions": {}, "channel": {}})
     totals: dict[str, Totals] = field(default_factory=dict)
+    statistics: dict[str, Statistics] = field(default_factory=dict)
     shards: int = 0
 
     def fail(self, code: str, subject: str, message: str, **evidence: object) -> None:
@@ -63,10 +65,11 @@ def audit(directory: Path) -> Report:
     state = _Audit(directory, manifest, manifest.to_config())
     _check_counts(state)
     for split, entry in manifest.splits.items():
-        state.totals[split] = Totals()
+        state.totals[split], state.statistics[split] = Totals(), Statistics()
         for shard in entry.files:
             _check_file(state, split, shard.name, shard.scenes, shard.sha256)
         _check_spread(state, split)
+        _check_statistics(state, split)
     report = Report("data", [*state.failures, *_passed(state)])
     report.results.sort(key=lambda result: result.code)
     report.facts = _facts(state)
@@ -102,6 +105,9 @@ def _check_file(state: _Audit, split: str, name: str, scenes: int, sha256: str) 
     _check_shared(state, name, tensors)
     for code, message, evidence in check_shard(tensors, state.config, state.totals[split]):
         state.fail(code, name, message, **evidence)
+    for code, message, evidence in check_symbols_and_codes(tensors, state.config):
+        state.fail(code, name, message, **evidence)
+    state.statistics[split].add(tensors, state.config)
 
 
 def _read(state: _Audit, path: Path) -> Arrays | None:
@@ -168,6 +174,13 @@ def _check_spread(state: _Audit, split: str) -> None:
             state.fail("DATA004", split, message, at_ends=at_ends)
 
 
+def _check_statistics(state: _Audit, split: str) -> None:
+    statistics = state.statistics[split]
+    if state.totals[split].scenes:
+        for code, message, evidence in (*check_noise(state.totals[split]), *statistics.spread(), *statistics.power()):
+            state.fail(code, split, message, **evidence)
+
+
 def _passed(state: _Audit) -> list[Result]:
     failed = {result.code for result in state.failures}
     scenes = sum(totals.scenes for totals in state.totals.values())
@@ -190,6 +203,11 @@ def _passed(state: _Audit) -> list[Result]:
         ),
         "DATA007": (f"K: {histogram}", lambda: histogram),
         "DATA008": ("all values are finite", lambda: scenes),
+        "DATA009": ("labels fill their intervals evenly", lambda: {s: list(t.bins) for s, t in state.statistics.items()}),
+        "DATA010": (
+            "channel, symbols and codes are as the model says",
+            lambda: {s: {"channel": t.channel, "symbols": t.symbols} for s, t in state.statistics.items()},
+        ),
     }
     return [Result(code, "all splits", True, message, {"seen": seen()}) for code, (message, seen) in messages.items() if code not in failed]
 

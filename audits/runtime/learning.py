@@ -7,24 +7,30 @@ from collections import Counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audits.runtime.report import Result
 from audits.runtime.trial import Trial
+from ris_pipeline.config import LossConfig
 from ris_pipeline.losses import TERMS
+from ris_pipeline.shards import Batch
+from ris_pipeline.training import Trainer
 
 TOTAL_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-3
 
 
 def check_parameters(trial: Trial) -> list[Result]:
-    """RUN005: in the optimizer once, a finite gradient that is not all zero, and a move, for every parameter."""
+    """RUN005: in the optimizer once, the gradient of the weighted loss, and a move against it, for every parameter."""
     trainer = trial.trainer()
     trainer.model.train()
+    trainer.train_step(trial.batch)  # the second step is looked at, so that what the first one leaves behind shows
     parameters = dict(trainer.model.named_parameters())
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     held = Counter(id(member) for group in trainer.optimizer.param_groups for member in group["params"])
+    wanted = _clipped_gradient(trainer, trial.batch)
     trainer.train_step(trial.batch)
-    failures, norms = [], {}
+    failures, norms = _step_problems(parameters, before, wanted), {}
     for name, parameter in parameters.items():
         gradient, moved = parameter.grad, float((parameter.detach() - before[name]).abs().max())
         norms[name] = math.nan if gradient is None else float(gradient.norm())
@@ -42,6 +48,34 @@ def check_parameters(trial: Trial) -> list[Result]:
         failures.append(Result("RUN005", "optimizer", False, f"holds {foreign} tensors that the network does not", {"foreign": foreign}))
     message = f"{len(parameters)} parameters, each in the optimizer once, with a gradient, and moved"
     return failures or [Result("RUN005", "all parameters", True, message, {"gradient_norms": norms})]
+
+
+def _clipped_gradient(trainer: Trainer, batch: Batch) -> dict[str, Tensor]:
+    """Gradient of the weighted sum of the loss terms, clipped as configured: what the step should see."""
+    loss = trainer.loss(trainer.model(batch.measurements), batch)
+    names, parameters = zip(*((name, p) for name, p in trainer.model.named_parameters() if p.requires_grad), strict=True)
+    weights = loss.values.new_tensor([float(getattr(trainer.config.loss, name)) for name in TERMS])
+    gradients = torch.autograd.grad((loss.values * weights).sum(), parameters, allow_unused=True)
+    found = {name: torch.zeros_like(p) if g is None else g for name, p, g in zip(names, parameters, gradients, strict=True)}
+    norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in found.values()))
+    scale = min(1.0, trainer.config.train.clip_norm / (norm + 1e-6))
+    return {name: gradient * scale for name, gradient in found.items()}
+
+
+def _step_problems(parameters: dict[str, nn.Parameter], before: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[Result]:
+    """The step's gradient is the one of the weighted terms, and the step goes against it."""
+    failures = []
+    pairs = {name: (p.grad, wanted[name]) for name, p in parameters.items() if p.grad is not None and name in wanted}
+    size = math.sqrt(sum(float(want.double().square().sum()) for _, want in pairs.values()))
+    off = math.sqrt(sum(float((got - want).double().square().sum()) for got, want in pairs.values()))
+    if not off <= GRADIENT_TOLERANCE * size:
+        message = f"the step's gradient differs from that of the weighted, clipped terms by {off / max(size, 1e-30):.2g}"
+        failures.append(Result("RUN005", "gradient", False, message, {"difference": off, "norm": size}))
+    along = sum(float(((parameters[name].detach() - before[name]) * want).double().sum()) for name, (_, want) in pairs.items())
+    if not along < 0.0:
+        message = "the step does not go against the gradient"
+        failures.append(Result("RUN005", "direction", False, message, {"product of move and gradient": along}))
+    return failures
 
 
 def _problem(groups: int, gradient_norm: float, moved: float, *, trainable: bool) -> str:
@@ -78,8 +112,19 @@ def check_terms(trial: Trial) -> list[Result]:
     if not abs(total - expected) <= TOTAL_TOLERANCE * max(1.0, abs(expected)):
         message = f"the total {total:.6g} is not the weighted sum of the terms {expected:.6g}"
         failures.append(Result("RUN006", "total", False, message, {"total": total, "expected": expected, "terms": table}))
+    failures += _dead_weights()
     used = [name for name, weight in weights.items() if weight > 0.0]
     return failures or [Result("RUN006", "loss", True, f"{len(used)} weighted terms drive the network: {', '.join(used)}", table)]
+
+
+def _dead_weights() -> list[Result]:
+    """A term that is switched off by default never trains anybody's network."""
+    defaults = LossConfig()
+    return [
+        Result("RUN006", name, False, f"{name} has the weight 0 by default", {"weight": getattr(defaults, name)})
+        for name in TERMS
+        if not getattr(defaults, name) > 0.0
+    ]
 
 
 def _gradient_norm(value: Tensor, parameters: list[Tensor]) -> float:

@@ -29,8 +29,9 @@ Limits: operators of configurations that the audit does not run; work outside to
         """\
 No operator, autograd node or device kernel of the step solves, inverts or factorises a matrix, or has a backward that does:
 lstsq, solve*, inv*, pinv*, cholesky*, lu*, ldl*, triangular solves, qr, eig, det. eigh and eigvalsh are not solvers. A solver
-cannot be accepted into the list of RUN001; a list that holds one fails here.
-Limits: a solver without a name, written out in elementary operations.""",
+cannot be accepted into the list of RUN001; a list that holds one fails here. The profiler watches a whole run of fit() as well, batches
+and checkpoints included, with a validation that does nothing.
+Limits: a solver without a name, written out in elementary operations (see RUN016).""",
     ),
     "RUN003": Check(
         "nothing left the device graph during the step",
@@ -51,9 +52,10 @@ training does not repeat itself.""",
     "RUN005": Check(
         "every parameter is optimised once, gets a gradient and moves",
         """\
-After one real step every trainable parameter must be in exactly one group of the optimizer, once, have a finite gradient that is
-not all zero, and differ from what it was. Catches frozen heads, parameter groups that miss a module, gated optimizer steps and
-detached branches.""",
+After a second real step every trainable parameter must be in exactly one group of the optimizer, once, have a finite gradient that is
+not all zero, and differ from what it was. The step's gradients must be those of the weighted sum of the loss terms, clipped as
+configured, to 1e-3, and the move must go against them. Catches frozen heads, parameter groups that miss a module, gated optimizer
+steps, gradients that are never cleared and detached branches.""",
     ),
     "RUN006": Check(
         "every weighted loss term drives the network",
@@ -81,7 +83,9 @@ the lowest loss.""",
         """\
 The best checkpoint is loaded from disk, the validation split is opened anew from its shards and located with it, and the
 composite is recomputed by an independent implementation (matching, clipping, success). It must equal the objective that fit()
-returned, and the one recorded beside the weights, to 1e-6.""",
+returned, and the one recorded beside the weights, to 1e-6. Because the network of a small run is never right, the library's composite
+is compared with the independent one as well on estimates made from the truth: exact, slightly off, far off, one source too many or too
+few, in another order.""",
     ),
     "RUN010": Check(
         "the network that fit() leaves behind is the stored best",
@@ -91,8 +95,9 @@ After fit() each tensor of the trainer's network equals the stored best checkpoi
     "RUN011": Check(
         "a step that is not finite leaves the weights alone",
         """\
-A batch with an infinite power among its labels, hence a covariance term that is not finite, goes through the real training step.
-Every parameter must be what it was, bit for bit, and the step must report what was not finite.
+A batch with an infinite power among its labels, hence a covariance term that is not finite, goes through the real training step, and
+another one with an infinite range, hence such a position term. Every parameter must be what it was, bit for bit, and the step must
+report that term as not finite.
 Limits: other ways to lose finiteness; a network whose activations overflow fails in the eigenvalues of its K-head.""",
     ),
     "RUN012": Check(
@@ -107,6 +112,93 @@ Limits: the network is as initialised; how much a trained network relies on an i
         """\
 The rate of each optimizer step of a whole run is recorded by a hook. It must rise to the configured peak and fall with every step
 after it, to less than half the peak. A schedule that is sized in batches and stepped per epoch, or the reverse, shows.""",
+    ),
+    "RUN014": Check(
+        "the graphs of the training step hold only reviewed operators",
+        """\
+A child process, without the import hook of the tests, compiles forward and loss with fullgraph=True and keeps the graphs that
+AOTAutograd makes of them, forward and backward, for eight configurations in which every pair of flags (beta, shrinkage, loading,
+heads, sample, noise variance, training) takes all its values. Each operator, with its source line, must be in
+audits/runtime/allowed_ops.json and be no solver, and the compiled loss must be the loss of the code. train_step as a whole is
+compiled too, optimizer included; it cannot be one graph, since torch itself breaks it in three places: zero_grad is not traced,
+backward() starts AOTAutograd's own graph, and torch.optim puts a break around its update. Any other break fails.
+Limits: a small surface and at most two sources; branches that none of the eight configurations takes.""",
+    ),
+    "RUN015": Check(
+        "the three witnesses agree",
+        """\
+The operators that ran (RUN001), the operators in the graphs (RUN014) and the static proof HOT001 of each entry point are put side by
+side: none may show a solver, both run-time sets must lie inside the list, each must have seen something, and every entry point must
+be proved. The table [tool.audits] is read from the folder that holds the package.""",
+    ),
+    "RUN016": Check(
+        "no tensor of the step solves a linear system",
+        """\
+Every matrix that enters or leaves an operator of a small step, with and without stored samples, is kept with its age. For each square
+matrix R of side 4 or more that is neither unitary, nor a multiple of I, nor singular, no younger X may satisfy R X = c I, nor R X = c Y
+with Y older than X (cosine of 0.999 with the exact solution, residual below 5 %); R, X and Y also transposed. This finds an inverse
+that has no name: Gauss-Jordan, Newton-Schulz, conjugate gradients, an inverse made in NumPy, in a thread or in a custom operator. A
+tensor that only scales, copies or transposes an earlier one has its age.
+Limits: sides below 4; systems whose matrix never is a tensor; solutions stored in another layout than [..., n, k] or [..., k, n].""",
+    ),
+    "RUN017": Check(
+        "no covariance is made outside the builder",
+        """\
+Among the tensors of the same step, made while build_effective_covariance is not running, none may be N x N, Hermitian and of trace N,
+or the result of arithmetic with the shape of a factor [N, r] and the power N. The labels' powers are scaled to 1.7 beforehand, so that
+a true covariance does not have trace N by itself. Consumers that are fed by something else than the builder fail in PATH008.
+Limits: a covariance that is neither normalised nor dense.""",
+    ),
+    "RUN018": Check(
+        "each epoch trains on every training scene and scores every validation scene, once",
+        """\
+A real fit() is observed: the batches that train_step got, the measurements that the network saw in validation, and the labels that
+were scored, as hashes per scene. They must be the scenes of the split's files, read without the library, each exactly once per epoch,
+and no validation scene may be a training scene.""",
+    ),
+    "RUN019": Check(
+        "a seed gives the same run, bit for bit",
+        """\
+Three runs on the CPU: one, the same with another global random state of torch, NumPy and random, and one that is interrupted after an
+epoch and resumed from its folder. Weights, optimizer state and log, throughput apart, must be identical.""",
+    ),
+    "RUN020": Check(
+        "selection follows the primary in scripted runs",
+        """\
+fit() trains for real, but validations say what a script says: composite and loss best in different epochs, ties, values below zero, an
+improvement just before patience ends, either primary. Returned objective, best epoch, metrics, number of epochs, log, checkpoint
+weights, checkpoint record and the network left behind must all be those that the primary selects. Metrics that are not a number must
+stop the run, whatever the loss is.""",
+    ),
+    "RUN021": Check(
+        "training learns a small set by heart",
+        """\
+fit() on 64 scenes of a small surface at high SNR: the loss on these scenes must fall at least tenfold, and the K-head must be right at
+least 25 points more often than always answering the commonest count.""",
+    ),
+    "RUN022": Check(
+        "a search returns what its trials scored and how",
+        """\
+A real two-trial study runs in a temporary folder from a base configuration that asks for val_primary = loss. Checked: each value is
+what fit() returned and what the trial's network scores on the first fraction of the validation files (recomputed independently), the
+objective of every epoch was reported to the pruner, sizes are fraction x manifest, every drawn key reached the trainer as drawn and
+nothing else changed, the base configuration and the defaults have the same digest after each trial, the direction is to minimize, the
+lowest value is returned, and best.toml over the base gives the best trial's configuration.""",
+    ),
+    "RUN023": Check(
+        "the loss obeys its laws",
+        """\
+Through the trainer's own loss: a perfect prediction costs nothing (covariance, count, position, steering), the order in which sources are
+listed changes nothing, every coordinate has gradient wherever in the domain the estimate is, the same error in units of its norm costs
+the same in azimuth, elevation and range, the true count is the cheapest sure answer, and the cell that holds a source the cheapest.
+Limits: laws, not values; a term that is scaled as a whole passes.""",
+    ),
+    "RUN024": Check(
+        "no two shards of the full data set share a random stream",
+        """\
+The plan of the default data set, cut into one scene per shard, must have a different stream for each, in the 32 bits that torch reads,
+and the splits different seeds. Every DATA check is made as well on two data sets that the library generates now: one with one scene in
+each of 528 shards, so that splits whose seeds overlap after some hundred scenes show, and one with 1800 scenes in five.""",
     ),
     "PATH001": Check(
         "every covariance consumer was observed",
@@ -186,7 +278,8 @@ powers follow p ~ r^(-2 (1 - power_control)) and sum to 1; no label piles up at 
         "the stored SNR is the realised SNR",
         """\
 Clean power recomputed in NumPy from stored symbols, channel, codes and positions, over the stored noise variance, equals the
-stored SNR to 0.01 dB; the power of snapshots minus clean snapshots agrees with the noise variance within its statistical error.""",
+stored SNR to 0.01 dB; the power of snapshots minus clean snapshots agrees with the noise variance within its
+statistical error, in every scene and over each split as a whole.""",
     ),
     "DATA006": Check(
         "sample factors are what the snapshots give",
@@ -203,5 +296,18 @@ Counts of every K in k_min..k_max are within 6 standard deviations of the unifor
         "measurements are finite",
         """\
 No NaN or infinity in any tensor of any shard.""",
+    ),
+    "DATA009": Check(
+        "labels fill their intervals evenly",
+        """\
+Kolmogorov's distance between azimuth, elevation, range and SNR and the uniform distribution over the configured interval; sqrt(n) D
+must stay below 3.3, which chance exceeds once in 10^9. Catches clipped labels, a half-width taken for a width, degrees for radians.""",
+    ),
+    "DATA010": Check(
+        "channel, symbols and codes are as the model says",
+        """\
+The mean powers of channel and symbols are 1 within 6 standard deviations; symbols are fresh in every snapshot, or one per scene, as
+configured, and absent in empty slots; every code is a beam of the codebook (recomputed in NumPy, the sum of both phases quantised once),
+and with balanced selection the scene shows exactly the balanced beams.""",
     ),
 }

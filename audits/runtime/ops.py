@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,11 @@ def load_allowed(path: Path = ALLOWED) -> Allowed:
         raise AuditInputError(f"{path} is not a list of allowed operators: {error}") from None
 
 
-def accept(testimonies: Mapping[str, Testimony], path: Path = ALLOWED) -> list[str]:
+def accept(testimonies: Mapping[str, Testimony], graphed: Collection[str] = (), path: Path = ALLOWED) -> list[str]:
     """Add what was seen to the list, and return the new names; solvers and host reads are never added."""
     old = load_allowed(path)
     seen = {name for testimony in testimonies.values() for name in operators_of(testimony)}
+    seen |= set(graphed)
     nodes = {name for testimony in testimonies.values() for name in testimony.nodes.counts}
     good = {name for name in seen if not is_solver_operator(name)}
     good_nodes = {name for name in nodes if not is_solver_node(name)}

@@ -42,6 +42,12 @@ def _audit_of(chosen: argparse.Namespace) -> Report:
         return audit(trial, checkpoint)
 
 
+def own_scenes() -> Report:
+    """The whole audit with a fresh network on scenes made for it."""
+    with _trial(None, None) as trial:
+        return audit(trial)
+
+
 @contextmanager
 def _trial(data: Path | None, checkpoint: Checkpoint | None) -> Iterator[Trial]:
     """The scenes: those of a folder, or new ones of the checkpoint's kind."""

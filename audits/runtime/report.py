@@ -44,11 +44,12 @@ class Report:
     details: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
+    incomplete: dict[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """Whether something was checked and nothing failed."""
-        return bool(self.results) and all(result.passed for result in self.results)
+        """Whether something was checked, all of it to the end, and nothing failed."""
+        return bool(self.results) and not self.incomplete and not self.failures
 
     @property
     def failures(self) -> list[Result]:
@@ -73,6 +74,7 @@ def to_json(report: Report) -> str:
         "schema_version": SCHEMA_VERSION,
         "audit": report.audit,
         "passed": report.passed,
+        "incomplete": report.incomplete,
         "results": [{**asdict(result), "title": MANUAL[result.code].title} for result in report.results],
         "rows": report.rows,
         "details": report.details,
@@ -105,7 +107,9 @@ def show(report: Report, console: Console) -> None:
             console.print(f"    why: {escape(MANUAL[result.code].title)} (--explain {result.code})", soft_wrap=True)
     for name, value in report.facts.items():
         console.print(f"{escape(name)}: {escape(_short(value))}", soft_wrap=True)
-    verdict = "[green]all passed[/]" if report.passed else f"[red]{len(report.failures)} failed[/]"
+    for name, reason in report.incomplete.items():
+        console.print(f"[red]could not complete[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
+    verdict = "[green]all passed[/]" if report.passed else f"[red]{len(report.failures)} failed, {len(report.incomplete)} incomplete[/]"
     seconds = sum(report.timings_s.values())
     console.print(f"{report.audit}: {len(report.results)} checks, {verdict}, {seconds:.1f} s", soft_wrap=True)
 

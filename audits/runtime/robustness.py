@@ -18,24 +18,33 @@ from ris_pipeline.simulation import Measurements
 Change = Callable[[Measurements], Measurements]
 
 
+POISONS: Mapping[str, str] = {"power": "covariance", "range_m": "position"}
+"""Labels that are made infinite, and the term that must be named for it."""
+
+
 def check_guard(trial: Trial) -> list[Result]:
-    """RUN011: a batch that is not finite leaves every weight as it was, and the step says so."""
+    """RUN011: a batch that is not finite leaves every weight as it was, and the step names the term."""
+    return [_poisoned(trial, label, term) for label, term in POISONS.items()]
+
+
+def _poisoned(trial: Trial, label: str, term: str) -> Result:
     trainer = trial.trainer()
     trainer.model.train()
     before = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
     batch = trial.batch
-    power = batch.sources.power.clone()
-    power[0, 0] = torch.inf
-    report = trainer.train_step(Batch(batch.measurements, replace(batch.sources, power=power), batch.symbols))
+    values = getattr(batch.sources, label).clone()
+    values[0, 0] = torch.inf
+    report = trainer.train_step(Batch(batch.measurements, replace(batch.sources, **{label: values}), batch.symbols))
     changed = [name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])]
     flags = dict(zip((*TERMS, "gradient"), report.finite.tolist(), strict=True))
+    reported = [name for name, fine in flags.items() if not fine]
     problems = []
     if changed:
         problems.append(f"{len(changed)} of {len(before)} tensors changed")
-    if all(flags.values()):
-        problems.append("the step reported everything as finite")
-    message = "; ".join(problems) or f"{len(before)} tensors unchanged, reported: {', '.join(n for n, fine in flags.items() if not fine)}"
-    return [Result("RUN011", "infinite target", not problems, message, {"changed": changed, "finite": flags})]
+    if term not in reported:
+        problems.append(f"expected {term} to be reported, got {', '.join(reported) or 'nothing'}")
+    message = "; ".join(problems) or f"{len(before)} tensors unchanged, reported: {', '.join(reported)}"
+    return Result("RUN011", f"infinite {label}", not problems, message, {"changed": changed, "finite": flags})
 
 
 def _rolled(name: str, dimension: int) -> Change:

@@ -24,6 +24,8 @@ SNR_TOLERANCE_DB = 0.01
 FACTOR_TOLERANCE = 1e-3
 TRACE_TOLERANCE = 1e-5
 NOISE_SIGMAS = 6.0
+NOISE_ROUNDING = 1e-4
+"""Single precision of what is stored, relative to noise at the highest SNR."""
 LABEL_TOLERANCE = 1e-4
 
 
@@ -36,6 +38,8 @@ class Totals:
     at_ends: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     worst: dict[str, float] = field(default_factory=dict)
+    noise: float = 0.0
+    measurements: int = 0
 
     def note(self, name: str, value: float) -> None:
         """Keep the largest value."""
@@ -127,6 +131,8 @@ def check_snr(chunk: Arrays, config: Config, totals: Totals, start: int) -> Iter
         }  # fmt: skip
         yield "DATA005", f"the stored SNR of {len(wrong)} scenes is not the realised one", evidence
     ratio = (np.abs(chunk["snapshots"] - clean) ** 2).mean(axis=(1, 2)) / noise_variance
+    totals.noise += float(ratio.sum()) * clean[0].size
+    totals.measurements += clean.size
     deviation = np.abs(ratio - 1.0) * np.sqrt(clean[0].size)  # the mean of n exponential variables has the deviation 1/sqrt(n)
     totals.note("noise deviation (standard deviations)", float(deviation.max()))
     noisy = np.flatnonzero(~(deviation <= NOISE_SIGMAS))
@@ -134,6 +140,19 @@ def check_snr(chunk: Arrays, config: Config, totals: Totals, start: int) -> Iter
         first = int(noisy[0])
         evidence = {"scene": start + first, "noise power over its variance": float(ratio[first])}
         yield "DATA005", f"the noise of {len(noisy)} scenes does not have the stored variance", evidence
+
+
+def check_noise(totals: Totals) -> Iterator[Verdict]:
+    """DATA005 over a whole split, where a deviation shows that a single scene is too small for."""
+    if totals.measurements:
+        mean = totals.noise / totals.measurements
+        totals.note("noise deviation of the split (standard deviations)", abs(mean - 1.0) * np.sqrt(totals.measurements))
+        if not abs(mean - 1.0) <= NOISE_SIGMAS / np.sqrt(totals.measurements) + NOISE_ROUNDING:
+            evidence: dict[str, float | int | str | list[float]] = {
+                "noise power over its variance": mean,
+                "measurements": totals.measurements,
+            }
+            yield "DATA005", f"the noise has {mean:.4g} times its stored variance", evidence
 
 
 def check_factors(chunk: Arrays, config: Config, totals: Totals, start: int) -> Iterator[Verdict]:

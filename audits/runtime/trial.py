@@ -15,6 +15,7 @@ from torch import Tensor
 from ris_pipeline.config import Config
 from ris_pipeline.shards import Batch, Scenes, generate, open_split
 from ris_pipeline.training import Trainer
+from ris_pipeline.training.loop import resolve_device
 
 BATCH = 16
 SIZES: dict[str, dict[str, Any]] = {
@@ -24,6 +25,23 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """40 scenes in batches of 16 leave a short last batch; the high rate makes epochs differ; the search grid is coarse, because
 nothing that is audited depends on what the search finds."""
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "array": {"n_h": 4, "n_v": 3, "bs_antennas": 6},
+    "codes": {"beams_h": 4, "beams_v": 4, "snapshots": 8},
+    "scene": {"k_max": 2},
+    "model": {"channels": 16, "hidden": 8, "grid_azimuth": 8, "grid_elevation": 8, "grid_range": 2},
+    "data": {"n_train": 3, "n_val": 1, "n_test": 1},
+    "train": {"batch_size": 3},
+}
+"""A small surface whose sides all differ, for what is repeated often or looks at every matrix."""
+TINY: dict[str, dict[str, Any]] = {
+    "scene": {"k_max": 3},
+    "data": {"n_train": 24, "n_val": 6},
+    "train": {"batch_size": 12, "learning_rate": 1e-2},
+}
+"""The same with a few more scenes, for runs of many epochs."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +55,9 @@ class Trial:
 
     @property
     def batch(self) -> Batch:
-        """The first batch of the training split."""
-        return self.train.batch(torch.arange(min(self.config.train.batch_size, len(self.train))))
+        """The first batch of the training split, on the configured device."""
+        batch = self.train.batch(torch.arange(min(self.config.train.batch_size, len(self.train))))
+        return batch.to(resolve_device(self.config.train.device))
 
     def trainer(self, run_directory: Path | None = None, **sections: Mapping[str, Any]) -> Trainer:
         """A fresh trainer, with some keys of the configuration replaced."""

@@ -19,6 +19,7 @@ from audits import static
 from audits.static.errors import AuditIncompleteError, AuditInputError
 from ris_pipeline import hpo as search
 from ris_pipeline import report as reporting
+from ris_pipeline.attestation import PACKAGE, attest, find_audit, read_audit, sentence, subject
 from ris_pipeline.config import Config, keys, load_config, merge
 from ris_pipeline.errors import ConfigError, IncompleteError, nearest_name
 from ris_pipeline.evaluation.evaluate import evaluate as run_evaluation
@@ -27,7 +28,7 @@ from ris_pipeline.evaluation.localize import METHODS, NETWORK_METHODS, warn_of_c
 from ris_pipeline.evaluation.localize import localize as run_localize
 from ris_pipeline.evaluation.tune import tune as run_tune
 from ris_pipeline.evaluation.tune import write_tuned
-from ris_pipeline.files import check_file, check_folder, write_text
+from ris_pipeline.files import check_file, check_folder, source_digest, write_text
 from ris_pipeline.model import Checkpoint, count_parameters, load_model
 from ris_pipeline.shards import generate as write_shards
 from ris_pipeline.shards import open_split, read_manifest
@@ -74,7 +75,7 @@ def train(options: argparse.Namespace) -> int:
     device, storage = resolve_device(config.train.device), config.train.storage
     train_scenes = open_split(options.data, manifest, "train", count=config.data.n_train, storage=storage, device=device)
     val_scenes = open_split(options.data, manifest, "val", count=config.data.n_val, storage=storage, device=device)
-    record = {"manifest_sha256": manifest.sha256(), "preflight": audited}
+    record = {"manifest_sha256": manifest.sha256(), "source_sha256": source_digest(PACKAGE), "preflight": audited}
     with _progress() as bar:
         task = bar.add_task("steps of the epoch", total=None)
         trainer = Trainer(
@@ -139,13 +140,29 @@ def evaluate(options: argparse.Namespace) -> int:
     manifest = read_manifest(options.data)
     checkpoint = _checkpoint(options.weights, methods)
     config = data_configuration(options, manifest, base=None if checkpoint is None else checkpoint.config)
+    audit = None if options.audit is None else read_audit(options.audit)
     warn_of_coherent_sources(config, methods)
     document = evaluate_split(options.data, manifest, config, methods, checkpoint)
+    document["attestation"] = attestation(options, config, manifest, checkpoint, audit)
     console.print(reporting.methods_table(document))
     console.print(reporting.counting_table(document))
+    console.print(sentence(document["attestation"]), highlight=False, soft_wrap=True)
     if options.json is not None:
         write_json(options.json, document)
     return 0
+
+
+def attestation(
+    options: argparse.Namespace, config: Config, manifest: Manifest, checkpoint: Checkpoint | None, audit: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What made this evaluation, beside the audit report that was named or lies with the weights, with the data, or here."""
+    if audit is None:
+        folders = [options.data, Path()] if checkpoint is None else [checkpoint.path.parent, options.data, Path()]
+        found = find_audit(folders)
+        audit = None if found is None else read_audit(found)
+    trained = None if checkpoint is None else checkpoint.record
+    used = config if checkpoint is None else checkpoint.config
+    return attest(subject(used.sha256(), manifest.sha256(), trained), audit)
 
 
 def localize(options: argparse.Namespace) -> int:
@@ -175,6 +192,8 @@ def report(options: argparse.Namespace) -> int:
     document = reporting.read_evaluation(options.evaluation)
     written = reporting.write_report(document, options.out, run=options.run)
     console.print(f"{', '.join(path.name for path in written)} are in {options.out}")
+    if "attestation" in document:
+        console.print(sentence(document["attestation"]), highlight=False, soft_wrap=True)
     return 0
 
 

@@ -149,6 +149,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     sub.add_argument("--weights", type=Path, metavar="W", help="a checkpoint, a run folder, or `default`")
     sub.add_argument("--method", nargs="+", action="extend", metavar="M")
     sub.add_argument("--json", type=Path, metavar="OUT")
+    sub.add_argument(
+        "--audit", type=Path, metavar="FILE", help="an audit-report.json (default: the one with the weights or the data, or here)"
+    )
     sub = add("localize", commands.localize, "localize the sources in measurements")
     sub.add_argument("input", type=Path, metavar="INPUT", help=".npz or .safetensors")
     sub.add_argument("--weights", type=Path, metavar="W", help="a checkpoint, a run folder, or `default`")

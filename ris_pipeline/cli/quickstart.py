@@ -27,7 +27,7 @@ def source_root() -> Path:
 
 
 def quickstart(options: argparse.Namespace) -> int:
-    """Generate, search, train, tune, evaluate, localize, report and audit into ``--out``; each stage can be resumed.
+    """Generate, search, train, tune, audit, evaluate, localize and report into ``--out``; each stage can be resumed.
 
     Raises:
         IncompleteError: a stage failed.
@@ -52,13 +52,13 @@ def quickstart(options: argparse.Namespace) -> int:
         run(commands.train, data=data, out=weights, from_hpo=out / "study" / "best.toml", resume=started_before, no_preflight=False)
         run(commands.tune, data=data, weights=weights, out=tuned)
         config = [*config, tuned]
-        evaluation = out / "evaluation.json"
-        run(commands.evaluate, data=data, weights=weights, method=None, json=evaluation)
+        commands.console.rule("audits")
+        evaluation, audited = out / "evaluation.json", out / "audit-report.json"
+        code = audits(["all", "--root", str(root), "--data", str(data), "--weights", str(weights), "--report", str(audited)])
+        run(commands.evaluate, data=data, weights=weights, method=None, json=evaluation, audit=audited if audited.is_file() else None)
         shard = next(iter(sorted(data.glob("test-*.safetensors"))))
         run(commands.localize, input=shard, weights=weights, method="network", json=out / "localization.json")
         run(commands.report, evaluation=evaluation, run=weights, out=out / "report")
-    commands.console.rule("audits")
-    code = audits(["all", "--root", str(root), "--report", str(out / "audit-report.json")])
     commands.console.print(methods_table(read_evaluation(evaluation)))
     commands.console.print(f"shards, study, checkpoint, metrics, figures and audit report are in {out}")
     return code

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import audits.runtime
-from audits.runtime import cli, data, ops, path_audit
+from audits.runtime import cli, data, graphs, ops, path_audit
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import Report, Result, to_json, to_text
 from ris_pipeline.errors import IncompleteError
@@ -19,13 +20,24 @@ from ris_pipeline.training import Trainer
 FOLDER = Path(audits.runtime.__file__).parent
 
 
-def test_the_clean_tree_passes(tmp_path, capsys):
-    assert cli.main([f"--format=json={tmp_path / 'run.json'}", "--format", "text"]) == 0
+def test_the_clean_tree_passes_what_is_selected(tmp_path, capsys):
+    codes = {"RUN005", "RUN006", "RUN009", "RUN012"}
+    assert cli.main([f"--format=json={tmp_path / 'run.json'}", "--format", "text", "--select", ",".join(codes)]) == 0
     report = json.loads((tmp_path / "run.json").read_text())
     assert report["schema_version"] == 1
-    assert {result["code"] for result in report["results"]} == {f"RUN{i:03d}" for i in range(1, 14)}
-    assert all(result["evidence"] for result in report["results"] if result["code"] != "RUN010")
-    assert "RUN001 passed" in capsys.readouterr().out
+    assert {result["code"] for result in report["results"]} == codes
+    assert all(result["evidence"] for result in report["results"])
+    assert "RUN005 passed" in capsys.readouterr().out
+
+
+def test_every_check_belongs_to_one_group():
+    codes = [code for group in cli.GROUPS for code in group.codes]
+    assert sorted(codes) == sorted(MANUAL)
+
+
+def test_a_family_stands_for_all_of_its_checks():
+    assert cli.selected([]) == set(MANUAL)
+    assert cli.selected(["DATA", "RUN001"]) == {code for code in MANUAL if code.startswith("DATA")} | {"RUN001"}
 
 
 def test_a_planted_solver_gives_exit_code_1_and_its_name(monkeypatch, capsys):
@@ -36,30 +48,41 @@ def test_a_planted_solver_gives_exit_code_1_and_its_name(monkeypatch, capsys):
         return clean(self, prediction, batch)
 
     monkeypatch.setattr(Trainer, "loss", loss)
-    monkeypatch.setattr(cli, "_selection", lambda trial: [])
     monkeypatch.setattr(ops, "FLAGS", {"as configured": {}})
-    assert cli.main([]) == 1
+    assert cli.main(["--select", "RUN002"]) == 1
     out = capsys.readouterr().out
     assert "RUN002 FAILED aten::_linalg_solve_ex" in out
     assert "test_cli:test_a_planted_solver_gives_exit_code_1_and_its_name" in out
 
 
 def test_work_that_cannot_be_completed_gives_exit_code_3(monkeypatch, capsys):
-    def stop(trial):
+    def stop(*_):
         raise IncompleteError("the run stopped")
 
     monkeypatch.setattr(cli, "audit", stop)
-    assert cli.main([]) == 3
+    assert cli.main(["--select", "RUN005"]) == 3
     assert capsys.readouterr().err == "python -m audits runtime: the run stopped\n"
 
 
-def test_a_crash_gives_exit_code_3(monkeypatch, capsys):
-    def crash(trial):
-        raise ZeroDivisionError("by zero")
+def crash(*_):
+    raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(cli, "audit", crash)
-    assert cli.main([]) == 3
-    assert "could not complete: ZeroDivisionError: by zero" in capsys.readouterr().err
+
+def test_a_check_that_breaks_down_leaves_the_others_running(monkeypatch, capsys):
+    good = Result("RUN005", "a", True, "b", {"c": 1})
+    groups = (cli.Group("first", ("RUN001",), crash), cli.Group("second", ("RUN005",), lambda session: [good]))
+    monkeypatch.setattr(cli, "GROUPS", groups)
+    assert cli.main(["--select", "RUN001,RUN005"]) == 3
+    out = capsys.readouterr().out
+    assert "could not complete first: ZeroDivisionError: by zero" in out
+    assert "RUN005 passed" in out
+
+
+def test_a_finding_outweighs_a_check_that_breaks_down(monkeypatch):
+    bad = Result("RUN005", "a", False, "b")
+    groups = (cli.Group("first", ("RUN001",), crash), cli.Group("second", ("RUN005",), lambda session: [bad]))
+    monkeypatch.setattr(cli, "GROUPS", groups)
+    assert cli.main(["--select", "RUN001,RUN005"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -68,6 +91,7 @@ def test_a_crash_gives_exit_code_3(monkeypatch, capsys):
         (["--format=yaml"], "expected one of text, json, got 'yaml'"),
         (["--format=json="], "expected a path after 'json='"),
         (["--explain", "RUN01"], "did you mean 'RUN0"),
+        (["--select", "RUN00"], "--select: expected codes of checks, got 'RUN00'"),
         (["--wrong"], "unrecognized arguments: --wrong"),
     ],
 )
@@ -78,7 +102,7 @@ def test_wrong_options_are_one_sentence(arguments, words, capsys):
     assert message.count("\n") == 1
 
 
-@pytest.mark.parametrize(("main", "prefix"), [(cli.main, "RUN"), (data.main, "DATA"), (path_audit.main, "PATH")])
+@pytest.mark.parametrize(("main", "prefix"), [(cli.main, ("RUN", "PATH", "DATA")), (data.main, "DATA"), (path_audit.main, "PATH")])
 def test_each_command_lists_and_explains_its_checks(main, prefix, capsys):
     assert main(["--list-checks"]) == 0
     codes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
@@ -111,9 +135,9 @@ def test_a_failure_shows_its_evidence_and_json_holds_every_number():
 
 
 def test_a_report_that_cannot_be_written_is_the_users_input(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "audit", lambda trial: Report("x", [Result("RUN001", "a", True, "b")]))
+    monkeypatch.setattr(cli, "audit", lambda *_: Report("x", [Result("RUN001", "a", True, "b")]))
     (tmp_path / "file").write_text("")
-    assert cli.main([f"--format=json={tmp_path / 'file' / 'report.json'}"]) == 2
+    assert cli.main([f"--format=json={tmp_path / 'file' / 'report.json'}", "--select", "RUN005"]) == 2
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -121,8 +145,13 @@ def test_accepting_operators_reports_what_is_new(tmp_path, monkeypatch, capsys):
     path = tmp_path / "allowed.json"
     path.write_text(json.dumps({"operators": [], "nodes": [], "escapes": {}}))
     monkeypatch.setattr(ops, "FLAGS", {"as configured": {}})
-    monkeypatch.setattr(ops.accept, "__defaults__", (path,))
+    monkeypatch.setattr(ops.accept, "__defaults__", ((), path))
+    entry = {"count": 1, "kinds": ["forward"], "where": ""}
+    found = {"case": {"operators": {"prims::fma": entry, "aten::linalg_solve": entry}}}
+    monkeypatch.setattr(graphs.Child, "start", lambda: SimpleNamespace(testimony=lambda: found, stop=lambda: None))
     monkeypatch.setattr(ops.load_allowed, "__defaults__", (path,))
     assert cli.main(["--accept-ops"]) == 0
     assert "names added to" in capsys.readouterr().out
-    assert "aten::mul" in json.loads(path.read_text())["operators"]
+    listed = json.loads(path.read_text())["operators"]
+    assert {"aten::mul", "prims::fma"} <= set(listed)
+    assert "aten::linalg_solve" not in listed

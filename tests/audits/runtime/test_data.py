@@ -66,7 +66,7 @@ def failed(folder):
 def test_a_clean_folder_passes(clean, capsys):
     assert data.main([str(clean), "--format=json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {result["code"] for result in report["results"]} == {f"DATA00{i}" for i in range(1, 9)}
+    assert {result["code"] for result in report["results"]} == {f"DATA{i:03d}" for i in range(1, 11)}
     assert report["facts"]["scenes"] == {"train": 24, "val": 8, "test": 4}
 
 
@@ -159,7 +159,31 @@ def test_noise_of_another_variance(folder):
         tensors["snr_db"] += np.float32(10.0 * np.log10(2.0))
 
     spoil(folder, halve)
-    assert "does not have the stored variance" in failed(folder)["DATA005"].message
+    messages = [result.message for result in data.audit(folder).failures if result.code == "DATA005"]
+    assert any("does not have the stored variance" in message for message in messages)
+    assert any("times its stored variance" in message for message in messages)
+
+
+def test_labels_in_a_small_part_of_their_interval(folder):
+    for shard in sorted(path.name for path in folder.glob("train-*.safetensors")):
+        spoil(folder, lambda tensors: tensors.update(elevation_rad=tensors["elevation_rad"] / 20), shard)
+    assert "elevation_rad is not uniform" in failed(folder)["DATA009"].message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.update(channel=1.1 * t["channel"]), "mean power of the channel is"),
+        (lambda t: t.update(symbols=np.repeat(t["symbols"][:, :1], t["symbols"].shape[1], axis=1)), "do not send gaussian symbols"),
+        (lambda t: t["symbols"].__iadd__(1e-3), "sources that do not exist send symbols"),
+        (lambda t: t["code_index"].__setitem__((0, 0, 0), (t["code_index"][0, 0, 0] + 1) % 8), "no beam of the codebook"),
+        (lambda t: t["code_index"].__setitem__((0, 0), t["code_index"][0, 1]), "do not show the balanced beams"),
+    ],
+)
+def test_channels_symbols_and_codes_that_are_not_the_models(folder, change, words):
+    spoil(folder, change)
+    messages = [result.message for result in data.audit(folder).failures if result.code == "DATA010"]
+    assert any(words in message for message in messages)
 
 
 def test_a_conjugated_channel(folder):

@@ -211,7 +211,7 @@ def test_accepting_adds_what_is_harmless_and_nothing_else(tmp_path):
         testimony.dispatched.add(name, "here")
     for name in ("MulBackward0", "LinalgInvExBackward0"):
         testimony.nodes.add(name, "here")
-    assert ops.accept({"x": testimony}, path) == ["MulBackward0", "aten::mul"]
+    assert ops.accept({"x": testimony}, path=path) == ["MulBackward0", "aten::mul"]
     assert json.loads(path.read_text()) == {
         "operators": ["aten::add", "aten::mul"],
         "nodes": ["MulBackward0"],

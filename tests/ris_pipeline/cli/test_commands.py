@@ -124,6 +124,22 @@ def test_evaluate_prints_methods_and_bounds(line, capsys):
     assert "network" not in printed
 
 
+def test_evaluate_says_whether_an_audit_vouches_for_it(line, tmp_path, capsys):
+    words = ("evaluate", "--data", line / "data", "--method", "music", "--evaluate.scenes", 8, "--config", line.toml)
+    out = tmp_path / "evaluation.json"
+    assert ris(*words, "--json", out) == 0
+    assert "not audited" in " ".join(capsys.readouterr().out.split())
+    made = json.loads(out.read_text())["attestation"]["subject"]
+    audit = tmp_path / "audit-report.json"
+    for changes, status in (({}, "attested"), ({"manifest_sha256": "0" * 64}, "does not match")):
+        audit.write_text(json.dumps({"attestation": {"passed": True, **made, **changes}}))
+        assert ris(*words, "--json", out, "--audit", audit) == 0
+        assert json.loads(out.read_text())["attestation"]["status"] == status
+    assert "AUDIT DOES NOT MATCH: data" in " ".join(capsys.readouterr().out.split())
+    assert ris("report", out, "--out", tmp_path / "report") == 0
+    assert "AUDIT DOES NOT MATCH" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_localize_writes_the_schema_of_the_design(line):
     document = json.loads((line / "localization.json").read_text(encoding="utf-8"))
     assert document.keys() == {"schema_version", "method", "scenes"}
