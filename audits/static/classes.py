@@ -71,13 +71,17 @@ def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     for base in i.read("bases", cls):
         if isinstance(base, Ext) and base.name.startswith("enum"):
             return []
+    out += meta_calls(i, cls)
     for owner in i.a.mro(i.unit, cls):
-        for meta in i.read("meta", owner):
-            if isinstance(meta, Cls):
-                out += methods(i, meta.cls, "__call__", exact=True)
         for name in _factories(owner):
             out += [v.fn for v in i.read(*i.a.name_key(owner.scope, name, hot=False)) if isinstance(v, Func)]
     return out
+
+
+def meta_calls(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
+    """What a metaclass runs, with the arguments of the call, where `cls` is called."""
+    metas = [meta.cls for owner in i.a.mro(i.unit, cls) for meta in i.read("meta", owner) if isinstance(meta, Cls)]
+    return [fn for meta in metas for fn in methods(i, meta, "__call__", exact=True)]
 
 
 def _factories(cls: ClassInfo) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from audits.static import ir, lookup, solvers
+from audits.static import callbacks, ir, lookup, solvers
 from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
 from audits.static.values import (
@@ -105,6 +105,7 @@ class Argument:
 def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
     """Evaluate a call: bind its arguments, and return what it may return."""
     callees = i.eval(node.func, scope, "callee_of_call")
+    callees |= {Func(fn, bound=True) for c in callees if isinstance(c, Cls) for fn in lookup.meta_calls(i, c.cls)}
     quiet = {c.name for c in callees if isinstance(c, Ext)} & {"builtins.isinstance", "builtins.issubclass"}
     arguments = []
     for position, arg in enumerate(node.args):
@@ -316,6 +317,8 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
             elif isinstance(callee, Cls):
                 passed |= _construct(i, callee, arguments[1:])
         return passed or {UNKNOWN}
+    if name in callbacks.CALLING:
+        return (passed | callbacks.run(i, values)) or {OUTSIDE}
     if name in _SAME or name.startswith(("builtins.", "itertools.", "operator.")):
         if name == "dataclasses.replace":
             _replace(i, arguments)
