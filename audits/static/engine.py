@@ -111,6 +111,7 @@ class Analysis:
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.memos: dict[Key, Memo] = {}
+        self.operations: dict[ir.Node, dict[str, ir.Call]] = {}  # the calls of special methods that an operator amounts to
         self._members: dict[Key, Member] = {}
         self.returning: dict[FunctionInfo, bool] = {}
         self._full: set[Key] = set()

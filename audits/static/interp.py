@@ -190,6 +190,9 @@ class Interp:
         elif isinstance(target, ir.Subscript):
             keys = self.eval(target.index, scope)
             self.store_into(target.value, values | {k for k in keys if isinstance(k, Const)}, scope, target, keys)
+            written = (source, values) if source is not None else (target, values)
+            owners = self.eval(target.value, scope, "receiver")
+            operators.give(self, target, target.value, owners, ("__setitem__",), (target.index, keys), written)
         elif isinstance(target, ir.Starred):
             self.store(target.value, values, scope, None)
         elif isinstance(target, ir.Sequence):
@@ -217,9 +220,7 @@ class Interp:
             lookup.store_attribute(self, self.eval(base.value, scope, "receiver"), base, values, item=True)
         elif isinstance(base, ir.Subscript):
             self.store_into(base.value, values, scope, node)
-        owners = self.eval(base, scope, "receiver")
-        operators.give(self, owners, ("__setitem__",), keys, values)
-        for owner in owners:
+        for owner in self.eval(base, scope, "receiver"):
             lookup.store_item(self, owner, keys, values, node)
 
     # -- expressions
@@ -309,7 +310,7 @@ class Interp:
             texts = [(a, b) for a in left if isinstance(a, Const) for b in right if isinstance(b, Const)]
             if texts and len(texts) == len(left) * len(right) <= 64:
                 return frozenset(Const(a.value + b.value) for a, b in texts)
-        operators.binary(self, node.op, left, right)
+        operators.binary(self, node, left, right)
         out = lookup.operator_results(self, left | right)
         if {POSITIVE, NEGATIVE} & (left | right):
             left, right = (frozenset(NUMBER if v in _OPPOSITE else v for v in side) for side in (left, right))
@@ -340,7 +341,7 @@ class Interp:
     def _subscript(self, node: ir.Subscript, scope: Scope, use: str) -> Values:
         base = self.eval(node.value, scope, "receiver")
         index = self.eval(node.index, scope, "receiver" if any(isinstance(b, Ext) for b in base) else "value")
-        operators.give(self, base, ("__getitem__",), index)
+        operators.give(self, node, node.value, base, ("__getitem__",), (node.index, index))
         values = lookup.items(self, base, index, node)
         self.record(values, node, use)
         return values

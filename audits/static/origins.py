@@ -51,6 +51,9 @@ class Origins(Variables):
 
     def _subscript(self, demand: Demand, expr: ir.Subscript) -> Answer:
         index = expr.index
+        operated = self._operated(demand, expr)
+        if operated is not None:
+            return operated
         if isinstance(index, ir.Slice):
             return Answer("moved", (self.to(demand, expr.value, demand.path),))
         if isinstance(index, ir.Constant):
@@ -244,7 +247,18 @@ class Origins(Variables):
             out.append(self.to(demand, value, demand.path, guards))
         return Answer("moved", tuple(out if expr.op == "or" else out[-1:]))
 
+    def _operated(self, demand: Demand, expr: ir.Expr) -> Answer | None:
+        # An operator of one of the packages' own classes is a call of its method.
+        calls = self.flow.unit(demand.place).calls
+        made = [c for c in self.analysis.operations.get(expr, {}).values() if c in calls]
+        answers = [self._call(replace(demand, place=demand.place.at(c)), c) for c in made]
+        found = tuple(d for a in answers if a.kind == "moved" for d in a.demands)
+        return Answer("moved", found) if found else None
+
     def _binop(self, demand: Demand, expr: ir.BinOp) -> Answer:
+        operated = self._operated(demand, expr)
+        if operated is not None:
+            return operated
         if expr.op == "|" and demand.path:
             return Answer("moved", (self.to(demand, expr.right, demand.path), self.to(demand, expr.left, demand.path)))
         if expr.op == "+" and demand.path:

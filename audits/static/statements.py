@@ -86,7 +86,7 @@ def _assign_stmt(i: Interp, node: ir.Assign, scope: Scope) -> None:
 
 def _aug_assign(i: Interp, node: ir.AugAssign, scope: Scope) -> None:
     given, held = i.eval(node.value, scope), i.eval(node.target, scope)
-    operators.binary(i, node.op, held, given)
+    operators.binary(i, node, held, given)
     values = given | held
     i.store(node.target, values, scope, None)
 
