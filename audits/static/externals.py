@@ -42,37 +42,9 @@ if TYPE_CHECKING:
     from audits.static.interp import Interp
 
 _DATA_BUILTINS = frozenset(
-    [
-        "len",
-        "isinstance",
-        "issubclass",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "repr",
-        "print",
-        "format",
-        "hash",
-        "id",
-        "abs",
-        "round",
-        "hasattr",
-        "callable",
-        "ord",
-        "chr",
-        "bytes",
-        "any",
-        "all",
-        "pow",
-        "divmod",
-        "range",
-        "input",
-        "open",
-        "slice",
-        "complex",
-    ]
-)
+    ["len", "isinstance", "issubclass", "int", "float", "bool", "str", "repr", "print", "format", "hash", "id", "abs", "round", "hasattr",
+     "callable", "ord", "chr", "bytes", "any", "all", "pow", "divmod", "range", "input", "open", "slice", "complex"]
+)  # fmt: skip
 _NOT_HOLDING = frozenset({"functools.wraps", "functools.update_wrapper", "typing.TypeVar", "logging.getLogger"})
 _SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace"})
 # Methods that a class inherits from outside the packages, such as those of nn.Module, and that return the object itself.
@@ -116,6 +88,7 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         i.issue(node, "one of too many different values to tell them apart is called", "call what is meant by its name")
     if isinstance(node.func, ir.Attribute):
         _method_effects(i, node, node.func, arguments, scope)
+        _unreadable(i, node.func, callees)
     out: set[Value] = set()
     for callee in callees:
         out |= apply(i, callee, arguments, node, scope)
@@ -140,6 +113,14 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
 
 
+def _unreadable(i: Interp, func: ir.Attribute, callees: Values) -> None:
+    # What a known class holds under a name that is bound nowhere may be anything.
+    if i.hot and callees and not any(isinstance(c, (Func, Named, Overrides, Cls, Inst)) for c in callees):
+        cls = lookup.undefined(i, i.unit.receivers.get(func, EMPTY), func.attr)
+        if cls is not None:
+            i.issue(func, f"{func.attr!r} of {cls.symbol} is called, and nothing in the packages defines it", "define it in the class")
+
+
 def _call_anything(i: Interp, node: ir.Call) -> None:
     # What an unknown value runs when it is called: any callable object of the packages.
     if not i.unit.settled:
@@ -162,6 +143,9 @@ def _method_effects(i: Interp, node: ir.Call, func: ir.Attribute, arguments: lis
         for receiver in i.unit.receivers.get(func, EMPTY):
             if isinstance(receiver, Inst):
                 i.a.push(("parts", receiver.cls), {v for v in passed if isinstance(v, (Inst, Func))})
+            if func.attr in ("add_module", "register_module"):
+                for name in (v.value for v in passed if isinstance(v, Const)):
+                    lookup.store_named(i, receiver, name, passed, node)
     if func.attr.startswith("register") or func.attr == "setup_context":
         for receiver in i.unit.receivers.get(func, EMPTY):
             if isinstance(receiver, Func):

@@ -40,6 +40,7 @@ class Primary:
         self.origins = origins
         self.name = name
         self._deciding: set[int] = set()
+        self._nested: list[None] = []
 
     # -- alternatives
 
@@ -47,16 +48,24 @@ class Primary:
         """The alternatives of a value."""
         out: list[Leaf] = []
         names: dict[tuple[object, ...], str] = {}
+        helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
-            what = _quantity(demand.expr) or names.get(demand.key, "")
+            own = _quantity(demand.expr)
+            what = own or names.get(demand.key, "")
+            helped = not own and demand.key in helpers
             if is_infinite(demand.expr):
                 out.append(Leaf("worst", demand))
                 return False
             following = self._following(demand, answer)
+            if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
+                out.extend(known)
+                return False
             if following and (answer.kind != "arithmetic" or not what):
                 for inner in following:
                     names[inner.key] = what
+                    if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
+                        helpers.add(inner.key)
                 return following
             if answer.kind.startswith("mixed"):
                 for inner in answer.demands:
@@ -71,15 +80,29 @@ class Primary:
                 if not none:
                     out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else ""))
             else:
-                out.append(Leaf(what or "unknown", demand, hidden))
+                lost = helped and answer.kind in ("unknown", "parameter", "function")
+                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden))
             return False
 
         self.origins.walk(start, visit, apart=True)
         return out
 
+    def _known(self, parts: Iterable[Demand]) -> list[Leaf]:
+        # What a formula is made of says more than the name of the helper that it stands in.
+        if len(self._nested) > 3:
+            return []
+        self._nested.append(None)
+        try:
+            found = [leaf for part in parts for leaf in self.leaves(part)]
+        finally:
+            self._nested.pop()
+        return found if {LOSS, "score"} & {leaf.what for leaf in found} else []
+
     def _following(self, demand: Demand, answer: Answer) -> tuple[Demand, ...] | list[Demand]:
         expr = demand.expr
-        if answer.kind in ("moved", "arithmetic"):
+        if answer.kind == "arithmetic":
+            return [d for d in answer.demands if not isinstance(d.expr, ir.Constant)] or answer.demands
+        if answer.kind == "moved":
             return answer.demands
         if isinstance(expr, ir.Call) and answer.kind == "outside":
             name = ir.last_name(expr.func)
@@ -106,6 +129,11 @@ class Primary:
     def open(self, leaf: Leaf) -> bool:
         """Whether an alternative hangs on more than the primary where the score is configured."""
         return any(self.holds(b, SCORE) is None for b in leaf.demand.guards)
+
+    def chosen(self, leaf: Leaf) -> bool:
+        """Whether an alternative stands in `min` or `max`, which take it whatever is configured."""
+        tests = [b.guard.test for b in leaf.demand.guards if b.guard.kind == "or"]
+        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests)
 
     def decided(self, leaves: list[Leaf]) -> bool:
         """Whether the primary has a say at all."""
