@@ -221,9 +221,9 @@ def test_curves_run_through_the_bins(tiny_document):
     assert all(axis.get_xlabel() == "SNR (dB)" for axis in figure.axes)
     success = success_figure(tiny_document)
     labels = [{line.get_label() for line in axis.get_lines()} for axis in success.axes]
-    # The genie is told K, and the detection bound bounds nothing else.
+    # The genies are told K, and the detection bound bounds nothing else.
     assert labels[0] == {*tiny_document["methods"], "detection bound"}
-    assert labels[1] == labels[2] == {*tiny_document["methods"], "genie ML"}
+    assert labels[1] == labels[2] == {*tiny_document["methods"], "genie ML", "genie ML, power law"}
     plt.close("all")
 
 
