@@ -104,24 +104,28 @@ class Flow:
         out = [Place(e, fn.module, fn) for e in self._in(fn, fn.node.body).get(name, [])]
         return out + self.arguments(fn, name)
 
-    def _imported(self, module: ModuleInfo, name: str) -> list[Place]:
+    def _imported(self, module: ModuleInfo, name: str, through: frozenset[tuple[ModuleInfo, str]] = frozenset()) -> list[Place]:
+        """What an imported name is; modules that import it from each other in a circle give nothing."""
+        if (module, name) in through:
+            return []
+        through |= {(module, name)}
         for node in ir.walk_own(module.tree.body):
             if isinstance(node, ir.ImportFrom):
                 for original, asname in node.names:
                     source = self.analysis.project.modules.get(module.absolute(node.module, node.level))
                     if original == "*" and source is not None and source is not module and name in source.scope.names:
-                        return self.module_name(source, name)
+                        return self.module_name(source, name, through)
                     if (asname or original) == name and source is not None and source is not module:
                         defined = self._in(source, source.tree.body).get(original, [])
                         if defined:
                             return [Place(e, source, None) for e in defined]
-                        return self._imported(source, original)
+                        return self._imported(source, original, through)
         return []
 
-    def module_name(self, module: ModuleInfo, name: str) -> list[Place]:
+    def module_name(self, module: ModuleInfo, name: str, through: frozenset[tuple[ModuleInfo, str]] = frozenset()) -> list[Place]:
         """The values of a module-level name."""
         found = [Place(e, module, None) for e in self._in(module, module.tree.body).get(name, [])]
-        return found or self._imported(module, name)
+        return found or self._imported(module, name, through)
 
     def arguments(self, fn: FunctionInfo, name: str) -> list[Place]:
         """What the call sites pass for a parameter, and its default."""
