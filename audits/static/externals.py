@@ -106,7 +106,7 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
     if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
-        return set()
+        return {v for v in receivers if isinstance(v, Func)} if func.attr in lookup.CONTAINER_READS else set()
     if func.attr in _RETURNING_SELF and callees and all(isinstance(c, Ext) for c in callees):
         return {v for v in receivers if isinstance(v, Inst)}
     out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
@@ -407,6 +407,16 @@ def _dataclass_fields(i: Interp, arguments: list[Argument], node: ir.Call, scope
     return frozenset(Const(name) for cls in owners for name in _fields(i, cls)) or frozenset((UNKNOWN,))
 
 
+def _field(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
+    # What a field holds at first: its default, or what its factory makes.
+    out: set[Value] = set(held(v for a in arguments for v in a.values))
+    for argument in arguments:
+        out |= argument.values if argument.keyword == "default" else set()
+        for made in argument.values if argument.keyword in ("default_factory", "factory") else ():
+            out |= apply(i, made, [], node, scope) if isinstance(made, (Func, Cls)) else set()
+    return frozenset(out) or frozenset((OUTSIDE,))
+
+
 def _methodcaller(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
     names = [v for a in arguments for v in a.values]
     literal = {Ext(f"?.{v.value.rsplit('.', 1)[-1]}") for v in names if isinstance(v, Const)}
@@ -417,7 +427,7 @@ def _methodcaller(i: Interp, arguments: list[Argument], node: ir.Call, scope: Sc
 
 _SPECIAL = {
     "operator.methodcaller": _methodcaller, "operator.attrgetter": _methodcaller,
-    "dataclasses.fields": _dataclass_fields,
+    "dataclasses.fields": _dataclass_fields, "dataclasses.field": _field, "attrs.field": _field, "attr.ib": _field,
     "builtins.getattr": _getattr, "builtins.setattr": _setattr, "builtins.super": _super, "builtins.vars": _vars,
     "builtins.globals": lambda i, arguments, node, scope: frozenset((Namespace(Mod(scope.module)),)),
     "builtins.locals": lambda i, arguments, node, scope: frozenset((Namespace(Mod(scope.module)),)),
