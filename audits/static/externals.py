@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from audits.static import callbacks, ir, lookup, solvers
 from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
+from audits.static.unknown_calls import is_foreign
 from audits.static.values import (
     EMPTY,
     LIMIT,
@@ -90,7 +91,7 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         _method_effects(i, node, node.func, arguments, scope)
         _unreadable(i, node.func, callees)
     out: set[Value] = set()
-    for callee in callees:
+    for callee in callees - _read_from(i, node.func):
         out |= apply(i, callee, arguments, node, scope)
     if callees and all(isinstance(c, UnknownValue) for c in callees):
         _call_anything(i, node)
@@ -100,6 +101,13 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         i.unit.starved = True
         return frozenset((UNKNOWN,)) if i.unit.settled else EMPTY
     return bounded(out)
+
+
+def _read_from(i: Interp, func: ir.Expr) -> Values:
+    # A table of functions stands for them, and `table.items()` calls none.
+    if not isinstance(func, ir.Attribute) or func.attr not in lookup.CONTAINER_READS:
+        return EMPTY
+    return frozenset(r for r in i.unit.receivers.get(func, EMPTY) if isinstance(r, Func))
 
 
 def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
@@ -320,7 +328,7 @@ def _returned(name: str) -> set[Value]:
         return {ExtInst(name)}
     if name.startswith("torch.") and not name.startswith(("torch.utils", "torch.optim", "torch.cuda", "torch.nn.Module")):
         return {TENSOR}
-    return {OUTSIDE}
+    return {ExtInst(f"{name}()") if is_foreign(name) else OUTSIDE}
 
 
 def _replace(i: Interp, arguments: list[Argument]) -> None:

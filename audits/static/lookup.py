@@ -126,7 +126,7 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
     if isinstance(value, Const):
         if name == "name":
             return frozenset((value,))
-        return frozenset((Ext(f"builtins.str.{name}"),))
+        return frozenset((Ext(f"builtins.str.{name}"),)) if hasattr(str, name) else EMPTY
     return EMPTY
 
 

@@ -12,12 +12,14 @@ from audits.static.project import ModuleInfo
 from audits.static.reach import Reach
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.solver_use import exponent_of, exponent_sign
+from audits.static.unknown_calls import unknown_calls
 
 MANUAL = """\
 A proof is worth what it can see. On the hot path this rule reports what reading code can't see through: exec, eval,
 importlib, getattr and setattr with computed names, attrgetter and methodcaller, monkey-patching (anywhere in the
-packages, because it changes code elsewhere), `torch.ops` and `torch._C` operators, names that are bound nowhere, and
-calls of what a class keeps under a name that nothing in the packages defines.
+packages, because it changes code elsewhere), `torch.ops` and `torch._C` operators, names that are bound nowhere,
+calls of what a class keeps under a name that nothing in the packages defines, calls of a value that nothing identifies
+(a parameter that nobody passes, a plugin, an entry of a configuration), and calls into a library that is not known.
 The proof of an entry point that meets one is `unresolved`, never `proved`.
 """
 
@@ -61,6 +63,7 @@ def count(context: Context, reached: Reach) -> int:
 def opaque(context: Context, unit: Unit) -> Iterable[Issue]:
     """The opaque places of one unit."""
     yield from unit.issues
+    yield from unknown_calls(unit)
     for ref in unit.refs:
         name = ref.ext
         if name in DYNAMIC:
@@ -106,6 +109,11 @@ def _model(forward: str, init: str = "pass") -> str:
     )
 
 
+def _method(name: str, init: str, body: str) -> Case:
+    source = f"class Trainer:\n    def __init__(self, cbs):\n        {init}\n    def run(self, x):\n        {body}\n"
+    return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source}, {"hot-path": {"entry-points": ["pkg.step:Trainer.run"]}})
+
+
 RULE = Rule(
     code="HOT002",
     title="nothing on the hot path is beyond proof",
@@ -138,6 +146,17 @@ RULE = Rule(
             "getattr over the fields of a dataclass",
             "from dataclasses import dataclass, fields\n@dataclass\nclass Box:\n    a: int\n    b: int\n"
             "def step(x: Box):\n    return [getattr(x, f.name) for f in fields(x)]\n",
+        ),
+        _case(
+            "steps of an optimizer and a scheduler",
+            "import torch\ndef step(x, opt: torch.optim.Optimizer, sched: torch.optim.lr_scheduler.LRScheduler, net: torch.nn.Linear):\n"
+            "    opt.zero_grad()\n    net(x).sum().backward()\n    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)\n"
+            "    opt.step()\n    sched.step()\n    return net(x).detach()\n",
+        ),
+        _case(
+            "callbacks that somebody passes",
+            "def step(x, callbacks):\n    for cb in callbacks:\n        x = cb(x)\n    return x\n"
+            "def double(x):\n    return 2 * x\ndef main(x):\n    return step(x, [double])\n",
         ),
         _case("an even power", "import torch\ndef step(x):\n    return torch.linalg.matrix_power(x, 2)\n"),
     ),
@@ -185,11 +204,17 @@ RULE = Rule(
                 "pkg/step.py": "from helper import go\ndef step(a):\n    return go(a)\n",
             },
         ),
-    ),
-    limits=(
+        _case("code of a library that nobody described", "from somewhere import extension\ndef step(x):\n    return extension.run(x)\n"),
+        _case("what such a library made", "import mylib\nobj = mylib.make()\ndef step(x):\n    return obj.run(x) + obj(x)\n"),
+        _case("an object of such a library", "import mylib\ndef step(x, obj: mylib.Thing):\n    return obj.mean(x)\n"),
+        _case("a parameter that nobody passes", "def step(x, weird):\n    return weird(x)\n"),
+        _case("a method of a parameter that nobody passes", "def step(x, weird):\n    return weird.whiten(x)\n"),
+        _method("callbacks that nobody passes", "self.cbs = cbs", "for cb in self.cbs:\n            x = cb(x)\n        return x"),
+        _method("an entry of a configuration", "self.solver = cbs.solver", "return self.solver(x)"),
         _case(
-            "code behind a compiled extension is not read",
-            "from somewhere import extension\ndef step(x):\n    return extension.run(x)\n",
+            "plugins",
+            "from importlib.metadata import entry_points\nPLUGINS = [e.load() for e in entry_points(group='p')]\n"
+            "def step(x):\n    for run in PLUGINS:\n        x = run(x)\n    return x\n",
         ),
     ),
 )

@@ -66,9 +66,9 @@ def test_whatever_shapes_a_result_makes_it_new(root: Path, change: str) -> None:
     elif change == "select":
         assert report(root, select=["HOT001"]).checked == ["HOT001"]
     else:
-        (root / "pkg/step.py").write_text("import helper\ndef step(x):\n    return helper.go(x)\n", encoding="utf-8")
+        (root / "pkg/step.py").write_text("import click\ndef step(x):\n    return click.go(x)\n", encoding="utf-8")
         assert report(root).findings == []
-        (root / "helper.py").write_text("def go(x):\n    return x\n", encoding="utf-8")
+        (root / "click.py").write_text("def go(x):\n    return x\n", encoding="utf-8")
         assert [f.rule for f in report(root).findings] == ["HOT002"]
 
 

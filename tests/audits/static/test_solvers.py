@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from audits.static.solver_list import generate
 from audits.static.solvers import is_matrix_power, is_opaque, is_solver, solver_data
+from audits.static.unknown_calls import tensor_methods
 
 
 @pytest.mark.parametrize("space", list(solver_data()))
@@ -54,3 +56,9 @@ def test_matrix_power_and_operators() -> None:
     assert is_opaque("torch.ops.mine.blur")
     assert is_opaque("torch._C._nn.gelu")
     assert not is_opaque("torch.exp")
+
+
+def test_the_known_tensor_methods_are_those_of_the_library() -> None:
+    here = {n for n in dir(torch.Tensor) if not n.startswith("_")}
+    assert here <= tensor_methods(), sorted(here - tensor_methods())
+    assert "whiten" not in tensor_methods()
