@@ -24,7 +24,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 _TERMINAL = {
-    "scenes": "\nscenes",
     "success_rate": "scene\nsuccess",
     "source_success_rate": "source\nsuccess",
     "azimuth_rmse_deg": "az\n(deg)",
@@ -65,6 +64,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _BOUND_STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "crb": ("Cramér-Rao bound", {"color": "black", "linestyle": "--"}),
     "genie_ml": ("genie ML", {"color": "black", "linestyle": ":", "linewidth": 2}),
+    "genie_stochastic": ("genie ML, power law", {"color": "black", "linestyle": "-", "linewidth": 1}),
     "detection": ("detection bound", {"color": "black", "linestyle": "-."}),
 }
 
@@ -98,19 +98,25 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def methods_table(document: dict[str, Any]) -> Table:
     """The methods with their bounds, for the terminal; K accuracy with its 95 % interval, the other intervals are in the JSON."""
-    caption = "az, el, range: clipped RMSE, a missed source counts as the clip\ngenie, detection: bounds"
+    caption = "az, el, range: clipped RMSE, a missed source counts as the clip\ngenies (the second with the power law), detection: bounds"
+    everyone = [*document["methods"].items(), *_genies(document, ("genie", "genie, law"))]
+    fewer = [f"{name} {figures['scenes']}" for name, figures in everyone if figures["scenes"] != document["scenes"]]
+    if fewer:
+        caption += f"\non fewer scenes: {', '.join(fewer)}"
     table = Table(title=f"{document['scenes']} scenes", caption=caption, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    everyone = [*document["methods"].items(), ("genie", document["bounds"]["genie_ml"])]
-    # The number of scenes is in the title; a column is needed only where methods differ in it.
-    alike = all(figures["scenes"] == document["scenes"] for _, figures in everyone)
-    columns = [column for column in _TERMINAL if not (alike and column == "scenes")]
-    for header in ("method", "K acc\n(95 %)", *(_TERMINAL[column] for column in columns)):
+    for header in ("method", "K acc\n(95 %)", *_TERMINAL.values()):
         table.add_column(header, no_wrap=True)
     for name, figures in everyone:
         low, high = figures["ci95"]["k_acc"]
-        table.add_row(name, f"{figures['k_acc']:.2f} ±{(high - low) / 2:.2f}", *(_short(figures[column]) for column in columns))
-    table.add_row("detection", f"{document['bounds']['detection']['k_acc']:.2f}", *("-" for _ in columns))
+        table.add_row(name, f"{figures['k_acc']:.2f} ±{(high - low) / 2:.2f}", *(_short(figures[column]) for column in _TERMINAL))
+    table.add_row("detection", f"{document['bounds']['detection']['k_acc']:.2f}", *("-" for _ in _TERMINAL))
     return table
+
+
+def _genies(document: dict[str, Any], names: tuple[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    """The genies that the document holds, under the given names."""
+    bounds = document["bounds"]
+    return [(name, bounds[key]) for name, key in zip(names, ("genie_ml", "genie_stochastic"), strict=True) if key in bounds]
 
 
 def localization_table(document: dict[str, Any], most: int = 20, *, k_given: bool = False) -> Table:
@@ -187,7 +193,7 @@ def attestation_markdown(document: dict[str, Any]) -> str:
 
 def markdown(document: dict[str, Any], figures: list[str]) -> str:
     """All tables and the figures as Markdown."""
-    everyone = [*document["methods"].items(), ("genie ML (bound)", document["bounds"]["genie_ml"])]
+    everyone = [*document["methods"].items(), *_genies(document, ("genie ML (bound)", "genie ML with the power law (bound)"))]
     detection = document["bounds"]["detection"]
     lines = [
         f"# Evaluation on {document['scenes']} scenes",
@@ -341,8 +347,8 @@ def _curves(axis: Any, document: dict[str, Any], key: str, label: str) -> None:
     bins = [entry for entry in document["bins"] if entry["k"] is None and entry.get(key) is not None]
     styles = _styles(document)
     for name in dict.fromkeys(entry["method"] for entry in bins):
-        if name == "genie_ml" and key == "k_acc":
-            continue  # the genie is told K
+        if name.startswith("genie") and key == "k_acc":
+            continue  # genies are told K
         points = [(sum(entry["snr_db"]) / 2, entry[key]) for entry in bins if entry["method"] == name]
         text, style = _BOUND_STYLES.get(name) or (name, styles[name])
         axis.plot(*zip(*points, strict=True), label=text, **style)

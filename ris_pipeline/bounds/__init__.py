@@ -14,7 +14,7 @@ from ris_pipeline.bounds.cramer_rao import (
     crb_stochastic_unrestricted,
     position_std,
 )
-from ris_pipeline.bounds.detection import DetectionBound, detection_bound, genie_ml
+from ris_pipeline.bounds.detection import DetectionBound, detection_bound, genie_ml, genie_stochastic
 from ris_pipeline.bounds.fisher import (
     bound_of,
     diagonal_basis,
@@ -40,6 +40,7 @@ __all__ = [
     "fisher_deterministic_expected",
     "fisher_stochastic",
     "genie_ml",
+    "genie_stochastic",
     "hermitian_basis",
     "music_mse",
     "position_std",

@@ -16,12 +16,26 @@ from ris_pipeline.bounds.cramer_rao import evidence, known_noise_variance, sense
 from ris_pipeline.config import Config
 from ris_pipeline.estimators.conditional import refine
 from ris_pipeline.estimators.counting import gamma_tail_quantile
+from ris_pipeline.estimators.likelihood import refine_stochastic
 from ris_pipeline.simulation import Measurements
 
 
 def genie_ml(measurements: Measurements, truth: Sources, config: Config) -> Sources:
-    """The practical ceiling of localization: the likelihood search started at the truth with the true number of sources."""
+    """The practical ceiling of localization: the conditional likelihood search started at the truth with the true number of sources.
+
+    A search from nowhere may do better where it knows more: the conditional likelihood does not know the power law.
+    """
     return refine(measurements, truth, config).sources
+
+
+def genie_stochastic(measurements: Measurements, truth: Sources, config: Config) -> Sources:
+    """The ceiling of ``ml``: the stochastic likelihood with the power law, started at the truth with the true number of sources.
+
+    Raises:
+        DataError: the measurements carry no noise variance.
+    """
+    known_noise_variance(measurements)
+    return refine_stochastic(measurements, truth, config).sources
 
 
 @dataclass(frozen=True)

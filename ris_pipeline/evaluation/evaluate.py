@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ris_pipeline.arrays import Sources
-from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
+from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml, genie_stochastic
 from ris_pipeline.config import Config, SelectionConfig
 from ris_pipeline.estimators import conditional_likelihood
 from ris_pipeline.evaluation.counts import RULES, confusion, covariance_counts, network_counts, residual_counts
@@ -25,11 +25,14 @@ from ris_pipeline.evaluation.localize import NETWORK_METHODS, SEARCH_METHODS, Es
 from ris_pipeline.metrics import SceneScores, aggregate, score_scenes
 from ris_pipeline.model import HybridModel
 from ris_pipeline.shards import Batch, Scenes
+from ris_pipeline.simulation import Measurements
 
 Progress = Callable[[str, int], None]
 _UNIDENTIFIED = 1e4
 """Degrees or metres."""
 _COORDINATES = ("azimuth", "elevation", "range")
+Genie = Callable[[Measurements, Sources, Config], Sources]
+_GENIES: dict[str, Genie] = {"genie_ml": genie_ml, "genie_stochastic": genie_stochastic}
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,20 @@ def evaluate(
     """
     truth = _truth(scenes, config, progress)
     scored = {name: _score(scenes, config, truth, _runner(name, config, model), progress, name) for name in methods}
-    genie = _score(scenes, config, truth, _genie(config), progress, "genie_ml")
+    genies = {name: _score(scenes, config, truth, _genie(start, config), progress, name) for name, start in _GENIES.items()}
     counts = _counts(
         scenes, config, len(scored["ml"].scenes) if "ml" in scored else 0, model if set(methods) & set(NETWORK_METHODS) else None, progress
     )
     if "ml" in scored:
         counts["stochastic_likelihood"] = scored["ml"].found.k
-    known_to_all = min(len(scores.scenes) for scores in (*scored.values(), genie))
+    known_to_all = min(len(scores.scenes) for scores in (*scored.values(), *genies.values()))
     shown = typical_scene(truth.k[:known_to_all], truth.snr_db[:known_to_all])
     return {
         "schema_version": 1,
         "scenes": len(scenes),
         "methods": {name: _summary(scores, config) for name, scores in scored.items()},
         "bounds": {
-            "genie_ml": _summary(genie, config),
+            **{name: _summary(genie, config) for name, genie in genies.items()},
             "detection": {
                 "k_acc": float(truth.detection_searched.mean()),
                 "k_acc_known_positions": float(truth.detection.mean()),
@@ -107,8 +110,8 @@ def evaluate(
             },
         },
         "counting": {name: _count_summary(counts[name], truth.k[: len(counts[name])], config) for name in RULES if name in counts},
-        "bins": list(_bins(scored | {"genie_ml": genie}, truth, config)),
-        "by_k": list(_by_k(scored | {"genie_ml": genie}, truth, config)),
+        "bins": list(_bins(scored | genies, truth, config)),
+        "by_k": list(_by_k(scored | genies, truth, config)),
         "example": example(scenes, shown, config, {name: scores.found for name, scores in scored.items()}),
     }
 
@@ -151,9 +154,9 @@ def _runner(name: str, config: Config, model: HybridModel | None) -> Callable[[B
     return lambda batch: localize(batch.measurements, config, name, used)
 
 
-def _genie(config: Config) -> Callable[[Batch], Estimates]:
+def _genie(start: Genie, config: Config) -> Callable[[Batch], Estimates]:
     def run(batch: Batch) -> Estimates:
-        return Estimates(genie_ml(batch.measurements, batch.sources, config), torch.full(batch.sources.k.shape, math.nan))
+        return Estimates(start(batch.measurements, batch.sources, config), torch.full(batch.sources.k.shape, math.nan))
 
     return run
 

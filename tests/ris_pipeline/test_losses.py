@@ -350,8 +350,9 @@ def test_the_score_loss_equals_a_slow_reference(tiny_config, seed, scale):
             for i, j in itertools.product(range(12), range(8)):
                 squared = (i + 0.5 - a) ** 2 + (j + 0.5 - e) ** 2
                 closeness[i, j] = max(closeness[i, j], math.exp(-squared / (2 * 0.7**2)))
-        on = 1.0 / (1.0 + np.exp(-logits[scene].double().numpy()))
-        hit, miss = -((1 - on) ** 2) * np.log(on), -((1 - closeness) ** 4) * on**2 * np.log1p(-on)
+        logit = logits[scene].double().numpy()
+        on, log_on, log_off = 1.0 / (1.0 + np.exp(-logit)), -np.logaddexp(0.0, -logit), -np.logaddexp(0.0, logit)
+        hit, miss = -((1 - on) ** 2) * log_on, -((1 - closeness) ** 4) * on**2 * log_off
         total += np.where(holds, hit, miss).sum()
     assert float(score_loss(logits, sources, tiny_config)) == pytest.approx(total / int(sources.k.sum()), rel=1e-3)
 

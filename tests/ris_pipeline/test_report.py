@@ -70,6 +70,7 @@ def test_a_document_of_the_contract_alone_gives_what_it_holds(tiny_document, tmp
     document = copy.deepcopy(tiny_document)
     for name in ("counting", "by_k", "example"):
         del document[name]
+    del document["bounds"]["genie_stochastic"]
     for figures in (*document["methods"].values(), document["bounds"]["genie_ml"]):
         for name in [key for key in figures if key == "k_confusion" or (key.startswith("median_") and key != "median_error_over_crb")]:
             del figures[name]
@@ -84,7 +85,8 @@ def test_the_numbers_in_the_table_are_those_of_the_document(tiny_document):
     header = next(line for line in lines if line.startswith("| method"))
     assert cells(header) == ["method", *COLUMNS.values()]
     body = table_below(lines, lines.index(header))
-    documents = [*tiny_document["methods"].items(), ("genie ML (bound)", tiny_document["bounds"]["genie_ml"])]
+    genies = {"genie ML (bound)": "genie_ml", "genie ML with the power law (bound)": "genie_stochastic"}
+    documents = [*tiny_document["methods"].items(), *((shown, tiny_document["bounds"][name]) for shown, name in genies.items())]
     assert [row[0] for row in body] == [name for name, _ in documents]
     for row, (_, figures) in zip(body, documents, strict=True):
         for cell, name in zip(row[1:], COLUMNS, strict=True):
@@ -210,7 +212,7 @@ def test_curves_run_through_the_bins(tiny_document):
     """Every method, the genie and the bound, at the middle of each SNR bin, over all K."""
     figure = rmse_figure(tiny_document)
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    assert lines.keys() == {*tiny_document["methods"], "genie ML", "Cramér-Rao bound"}
+    assert lines.keys() == {*tiny_document["methods"], "genie ML", "genie ML, power law", "Cramér-Rao bound"}
     for label, name in (("music", "music"), ("Cramér-Rao bound", "crb"), ("genie ML", "genie_ml")):
         bins = [entry for entry in tiny_document["bins"] if entry["method"] == name and entry["k"] is None]
         assert list(lines[label].get_xdata()) == [sum(entry["snr_db"]) / 2 for entry in bins]
@@ -219,9 +221,9 @@ def test_curves_run_through_the_bins(tiny_document):
     assert all(axis.get_xlabel() == "SNR (dB)" for axis in figure.axes)
     success = success_figure(tiny_document)
     labels = [{line.get_label() for line in axis.get_lines()} for axis in success.axes]
-    # The genie is told K, and the detection bound bounds nothing else.
+    # The genies are told K, and the detection bound bounds nothing else.
     assert labels[0] == {*tiny_document["methods"], "detection bound"}
-    assert labels[1] == labels[2] == {*tiny_document["methods"], "genie ML"}
+    assert labels[1] == labels[2] == {*tiny_document["methods"], "genie ML", "genie ML, power law"}
     plt.close("all")
 
 

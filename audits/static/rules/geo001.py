@@ -211,7 +211,6 @@ _INVALID = (
           "    return a - torch.exp(-2j * math.pi / array.wavelength_m * torch.hypot(az, el))"),
     _case("in the definition's module", "return 1", arrays=_ARRAYS + (
         "def other(array, az, r):\n    return torch.exp(2j * math.pi / array.wavelength_m * torch.linalg.norm(az - positions(array)))\n")),
-    _case("a variant under another name", "return make(array, az, el, r)", head="from pkg.arrays import fresnel_steering_vector as make\n"),
     Case("a missing definition", {"pkg/__init__.py": "", "pkg/arrays.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
 )  # fmt: skip
 _VALID = (
@@ -229,6 +228,8 @@ _VALID = (
     _case("a derivative of the definition", "a = steering_vector(array, az, el, r)\n    slope = positions(array) * torch.cos(az)\n"
           "    return a * torch.complex(torch.zeros_like(slope), 2 * math.pi / array.wavelength_m * slope)"),
     _case("a variant that nothing uses", "return 1"),
+    _case("a variant imported under a short name", "return make(array, az, el, r)",
+          head="from pkg.arrays import fresnel_steering_vector as make\n"),
 )  # fmt: skip
 
 RULE = Rule(

@@ -127,6 +127,6 @@ def test_the_order_of_files_and_of_hashing_changes_nothing(tmp_path: Path) -> No
             tmp_path / first, **{first: source.format(other=second, name="one"), second: source.format(other=first, name="two")},
             step=f"from pkg.{first} import one\ndef step(x):\n    return one(x)\n",
         )  # fmt: skip
-        report = run_audit(root, parse_settings(TABLE), select=["HOT001"])
-        found.append((report.proofs[0].reachable_functions, [f.line for f in report.findings]))
-    assert found[0] == found[1] == (4, [4])
+        report = run_audit(root, parse_settings(TABLE))
+        found.append((report.proofs[0].reachable_functions, [(f.rule, f.line) for f in report.findings]))
+    assert found[0] == found[1] == (4, [("HOT003", 4), ("HOT001", 4)])

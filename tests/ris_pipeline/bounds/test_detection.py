@@ -10,10 +10,11 @@ import torch
 from scipy.stats import gamma, ncx2
 
 from ris_pipeline.arrays import Sources
-from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
+from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml, genie_stochastic
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError
 from ris_pipeline.estimators import conditional_likelihood, refine
+from ris_pipeline.metrics import aggregate, score_scenes
 from ris_pipeline.simulation import clean_snapshots, codes_of, simulate, true_factor
 
 CONFIG = Config()
@@ -32,6 +33,14 @@ def test_genie_errors_meet_the_bound():
     error = (estimate.position - simulated.sources.position).abs() / bound.sqrt().reshape(120, 3, 3)
     median = error[simulated.sources.mask].median(dim=0).values
     np.testing.assert_allclose(median.numpy(), 0.674, atol=0.12)  # the median of |N(0, 1)|
+
+
+def test_knowing_the_power_law_brings_the_genie_closer_to_weak_sources():
+    config = CONFIG.replaced(scene={"k_min": 2, "k_max": 3, "snr_max_db": 5.0})
+    simulated = simulate(config, 60, torch.Generator().manual_seed(8))
+    genies = [genie(simulated.measurements, simulated.sources, config) for genie in (genie_ml, genie_stochastic)]
+    rmse = [aggregate(score_scenes(found, simulated.sources, config.metrics)).range_rmse_m for found in genies]
+    assert rmse[1] < rmse[0] - 0.05
 
 
 def test_a_search_without_the_truth_is_as_likely_as_the_genie():

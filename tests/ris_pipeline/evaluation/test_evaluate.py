@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml
+from ris_pipeline.bounds import crb_deterministic, detection_bound, genie_ml, genie_stochastic
 from ris_pipeline.errors import IncompleteError
 from ris_pipeline.evaluation.counts import RULES
 from ris_pipeline.evaluation.evaluate import crb_std, evaluate
 from ris_pipeline.evaluation.localize import METHODS, localize
 from ris_pipeline.shards import Batch, MemoryScenes
 
+GENIES = {"genie_ml": genie_ml, "genie_stochastic": genie_stochastic}
 FIGURES = {
     "k_acc", "k_under", "k_over", "azimuth_rmse_deg", "elevation_rmse_deg", "range_rmse_m", "azimuth_median_deg",
     "elevation_median_deg", "range_median_m", "success_rate", "source_success_rate", "ospa", "median_error_over_crb",
@@ -94,8 +95,8 @@ def test_the_document_has_the_schema_of_the_design(tiny_document):
     assert tiny_document.keys() == {"schema_version", "scenes", "methods", "bounds", "counting", "bins", "by_k", "example"}
     assert (tiny_document["schema_version"], tiny_document["scenes"]) == (1, 40)
     assert tuple(tiny_document["methods"]) == METHODS
-    assert tiny_document["bounds"].keys() == {"genie_ml", "detection"}
-    for figures in (*tiny_document["methods"].values(), tiny_document["bounds"]["genie_ml"]):
+    assert tiny_document["bounds"].keys() == {"genie_ml", "genie_stochastic", "detection"}
+    for figures in (*tiny_document["methods"].values(), *(tiny_document["bounds"][name] for name in GENIES)):
         assert figures.keys() == FIGURES | {"scenes", "scenes_per_second", "ci95", "k_confusion"}
         assert figures["scenes"] == 40
         assert figures["ci95"].keys() == FIGURES | {"scenes_per_second"}
@@ -118,11 +119,12 @@ def test_figures_equal_a_recomputation_by_hand(tiny_document, tiny_test, tiny_ru
     assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_the_genie_is_scored_like_a_method_and_always_counts_right(tiny_document, tiny_test, tiny_run):
+@pytest.mark.parametrize("name", ["genie_ml", "genie_stochastic"])
+def test_the_genies_are_scored_like_a_method_and_always_count_right(tiny_document, tiny_test, tiny_run, name):
     batch, config = everything(tiny_test), tiny_run.config
-    genie = tiny_document["bounds"]["genie_ml"]
+    genie = tiny_document["bounds"][name]
     assert (genie["k_acc"], genie["ci95"]["k_acc"]) == (1.0, [1.0, 1.0])
-    expected = by_hand(genie_ml(batch.measurements, batch.sources, config), batch.sources, crb_std(batch, config).numpy())
+    expected = by_hand(GENIES[name](batch.measurements, batch.sources, config), batch.sources, crb_std(batch, config).numpy())
     assert genie["azimuth_rmse_deg"] == pytest.approx(expected["azimuth_rmse_deg"], rel=1e-3)
     assert genie["azimuth_rmse_deg"] <= min(figures["azimuth_rmse_deg"] for figures in tiny_document["methods"].values())
 
@@ -195,7 +197,7 @@ def test_the_example_is_a_scene_with_its_truth_and_its_estimates(tiny_document, 
 
 
 def test_bins_cover_every_scene_once_per_method(tiny_document):
-    for method in (*METHODS, "genie_ml", "crb"):
+    for method in (*METHODS, *GENIES, "crb"):
         entries = [entry for entry in tiny_document["bins"] if entry["method"] == method]
         over_all = [entry for entry in entries if entry["k"] is None]
         assert sum(entry["scenes"] for entry in over_all) == 40
@@ -212,7 +214,7 @@ def test_bins_cover_every_scene_once_per_method(tiny_document):
 def test_figures_by_k_are_those_of_the_scenes_with_that_k(tiny_document, tiny_test, tiny_run):
     truth = everything(tiny_test).sources.k
     entries = {(entry["k"], entry["method"]): entry for entry in tiny_document["by_k"]}
-    assert entries.keys() == set(itertools.product((1, 2, 3), (*METHODS, "genie_ml", "crb", "detection")))
+    assert entries.keys() == set(itertools.product((1, 2, 3), (*METHODS, *GENIES, "crb", "detection")))
     scenes = MemoryScenes(tiny_test.batch((truth == 2).nonzero()[:, 0]))
     config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
     alone = evaluate(scenes, config, ["network"], tiny_run.trainer.model)
@@ -325,7 +327,7 @@ def test_progress_reaches_the_end_for_every_method_and_bound(tiny_test, tiny_run
     last = {}
     config = tiny_run.config.replaced(evaluate={"bootstrap": 1})
     evaluate(tiny_test, config, ["network", "music"], tiny_run.trainer.model, lambda name, done: last.update({name: done}))
-    assert last == dict.fromkeys(("network", "music", "genie_ml", "bounds", "counting"), 40)
+    assert last == dict.fromkeys(("network", "music", *GENIES, "bounds", "counting"), 40)
 
 
 def test_estimates_that_are_not_finite_are_an_error_and_no_figure(tiny_test, tiny_run, monkeypatch):
