@@ -442,7 +442,7 @@ def children(node: Node) -> tuple[Node, ...]:
     try:
         return node.below
     except AttributeError:
-        node.below = out = tuple(_children(node))
+        node.below = out = tuple(_children(node))  # type: ignore[misc]  # the slot is the base class's
         return out
 
 
