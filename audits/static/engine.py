@@ -58,6 +58,7 @@ class Unit:
     body: list[ir.Stmt] = field(default_factory=list)
     enters: bool = False
     parts: list[Unit] = field(default_factory=list)
+    nodes: tuple[ir.Node, ...] = ()
 
     def split(self) -> None:
         """Make the parts; they share what is noted by node."""

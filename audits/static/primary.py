@@ -131,9 +131,12 @@ class Primary:
         return any(self.holds(b, SCORE) is None for b in leaf.demand.guards)
 
     def chosen(self, leaf: Leaf) -> bool:
-        """Whether an alternative stands in `min` or `max`, which take it whatever is configured."""
-        tests = [b.guard.test for b in leaf.demand.guards if b.guard.kind == "or"]
-        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests)
+        """Whether an alternative stands in `min` or `max`, or is taken because it is smaller, whatever is configured."""
+        tests = [b.guard.test for b in leaf.demand.guards]
+        ordered = [t for t in tests if isinstance(t, ir.Compare) and set(t.ops) <= {"<", "<=", ">", ">="}]
+        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests) or any(
+            leaf.what == _quantity(side) for t in ordered for side in (t.left, *t.comparators)
+        )
 
     def decided(self, leaves: list[Leaf]) -> bool:
         """Whether the primary has a say at all."""
