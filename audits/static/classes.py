@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__", "__del__")
 _NOT_IMPLICIT = frozenset(
-    {*_CONSTRUCTORS, "__repr__", "__str__", "__init_subclass__", "__class_getitem__", "__del__", "__getstate__",
+    {*_CONSTRUCTORS, "__call__", "__repr__", "__str__", "__init_subclass__", "__class_getitem__", "__del__", "__getstate__",
      "__setstate__", "__reduce__", "__dir__", "__format__", "__sizeof__"}
 )  # fmt: skip
 _MODULES = re.compile(r"^torch\.nn\.(modules\.\w+\.)?(Module|Sequential|ModuleList|ModuleDict)$")
@@ -132,16 +132,13 @@ def text_methods(i: Interp, values: Iterable[Value]) -> list[Value]:
 
 
 def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
-    """What may run when an instance is handed to something else: its operators, and its call."""
+    """What may run where an instance stands: its operators; its call only runs where something calls it."""
     return memo(i, ("implicit", value), value.cls.module, lambda inner: _implicit_methods(inner, value))
 
 
 def _implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
     i.read("family", value.cls)
-    found = [fn for name in _special_names(i, value) for fn in methods(i, value.cls, name, exact=value.exact)]
-    if i.a.outside_bases(i.unit, value.cls):
-        found += [fn for fn, _ in call_targets(i, value)]
-    return found
+    return [fn for name in _special_names(i, value) for fn in methods(i, value.cls, name, exact=value.exact)]
 
 
 def _special_names(i: Interp, value: Inst) -> list[str]:

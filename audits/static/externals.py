@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from audits.static import callbacks, ir, lookup, solvers
 from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
-from audits.static.unknown_calls import is_foreign
+from audits.static.unknown_calls import is_foreign, may_call_arguments
 from audits.static.values import (
     EMPTY,
     LIMIT,
@@ -85,6 +85,8 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         use = "receiver" if quiet and position == 1 else "value"
         arguments.append(Argument(arg.keyword, arg.star, i.eval(arg.value, scope, use), arg.value))
     i.unit.calls[node] = callees
+    if may_call_arguments(callees):
+        i.hand_over([v for a in arguments for v in a.values], node)
     if WIDE in callees and not isinstance(node.func, ir.Attribute):
         i.issue(node, "one of too many different values to tell them apart is called", "call what is meant by its name")
     if isinstance(node.func, ir.Attribute):
@@ -308,7 +310,8 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
                 bind(i, callee.fn, arguments[1:], skip=callee.bound)
             elif isinstance(callee, Cls):
                 passed |= _construct(i, callee, arguments[1:])
-        return passed or {UNKNOWN}
+        # What is called is the first argument; that nothing is known of the others does not matter.
+        return (passed - ({UNKNOWN} - (values[0] if values else EMPTY))) or {UNKNOWN}
     if name in callbacks.CALLING:
         return (passed | callbacks.run(i, values)) or {OUTSIDE}
     if name in _SAME or name.startswith(("builtins.", "itertools.", "operator.")):

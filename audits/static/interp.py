@@ -55,6 +55,7 @@ class Interp:
         self.unit = unit
         self.hot = unit.hot
         self.noted: set[Value] = set()
+        self.handed: set[Value] = set()
         self.referred: set[FunctionInfo] = set()
 
     def run(self) -> None:
@@ -122,6 +123,18 @@ class Interp:
                 self.noted.add(value)
                 lookup.overrides(self, value)
                 self.refer(("overrides", value), node)
+
+    def hand_over(self, values: Iterable[Value], node: ir.Node) -> None:
+        """Note the calls of instances that are handed to something that may call them."""
+        for value in values:
+            if isinstance(value, Inst) and value not in self.handed:
+                self.handed.add(value)
+                functions = lookup.all_targets(self, value)
+                if len(functions) > LIMIT:
+                    self.refer(("targets", value), node)
+                    continue
+                for fn in functions:
+                    self._ref(fn, node)
 
     def refer(self, group: Key, node: ir.Node) -> None:
         """Note a reference to a group of functions, too many to be noted one by one in every place."""

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from audits.static import ir
 from audits.static.engine import Issue, Unit
-from audits.static.values import OUTSIDE, Ext, ExtInst, Named, UnknownValue, Value, Values
+from audits.static.values import OUTSIDE, Ext, ExtInst, Named, Overrides, UnknownValue, Value, Values
 
 # Libraries whose solvers are listed, or that compute nothing on their callers' behalf: a call of one of their names says what runs.
 _FAMILIES = frozenset(
     ["?", "outside()", "builtins", "torch", "numpy", "scipy", "functorch", "cupy", "cupyx", "jax", "autograd", "einops", "opt_einsum",
-     "jaxtyping", "typing_extensions", "beartype", "attr", "attrs", "pydantic", "tqdm", "rich", "click", "loguru", "absl", "yaml", "omegaconf", "hydra",
-     "optuna", "pandas", "matplotlib", "tensorboard", "tensorboardX", "wandb", "mlflow", "packaging", "psutil", "h5py", "msgpack",
-     "safetensors", "huggingface_hub", "zarr", "PIL", "pytest", "hypothesis", "tomli", "tomli_w", "tomlkit", "jsonschema"]
+     "jaxtyping", "typing_extensions", "beartype", "attr", "attrs", "pydantic", "tqdm", "rich", "click", "loguru", "absl", "yaml",
+     "omegaconf", "hydra", "optuna", "pandas", "matplotlib", "tensorboard", "tensorboardX", "wandb", "mlflow", "packaging", "psutil",
+     "h5py", "msgpack", "safetensors", "huggingface_hub", "zarr", "PIL", "pytest", "hypothesis", "tomli", "tomli_w", "tomlkit",
+     "jsonschema"]
 )  # fmt: skip
 # Methods of modules, optimizers, schedulers, generators, loggers, files and processes, as one would find them on an untyped parameter.
 _LIBRARY_METHODS = frozenset(
@@ -68,6 +69,33 @@ def unknown_calls(unit: Unit) -> Iterable[Issue]:
 
 def _spelled(func: ir.Expr) -> str:
     return repr(ir.last_name(func)) if ir.last_name(func) else "the result of an expression"
+
+
+_RUNNING = frozenset({"apply", "apply_", "map_", "map2_", "register_hook", "register_post_accumulate_grad_hook", "sort", "submit", "group"})
+_INERT = frozenset(
+    ["builtins.type", "builtins.vars", "builtins.getattr", "builtins.setattr", "builtins.delattr", "builtins.dir", "builtins.super",
+     "builtins.list", "builtins.tuple", "builtins.set", "builtins.frozenset", "builtins.dict", "builtins.zip", "builtins.enumerate",
+     "builtins.reversed", "builtins.len", "builtins.isinstance", "builtins.issubclass", "builtins.id", "builtins.hash", "builtins.bool",
+     "builtins.str", "builtins.repr", "builtins.format", "builtins.print", "builtins.hasattr", "builtins.callable", "builtins.int",
+     "builtins.float", "builtins.abs", "builtins.any", "builtins.all", "weakref.ref", "weakref.proxy", "copy.copy", "copy.deepcopy",
+     "typing.cast", "dataclasses.replace", "dataclasses.asdict", "dataclasses.fields", "collections.deque"]
+)  # fmt: skip
+
+
+def may_call_arguments(callees: Values) -> bool:
+    """Whether calling any of `callees` may call an object that it is given: not what the packages define, whose calls are seen."""
+    by_name = any(_by_name(c) for c in callees)
+    for callee in callees:
+        if isinstance(callee, Ext):
+            last = callee.name.rsplit(".", 1)[-1]
+            method = callee.name.startswith(("?.", "builtins.", "torch.Tensor.", "logging.")) and last in _known_methods() - _RUNNING
+            if not method and callee.name not in _INERT and last != "__init__":
+                return True
+        elif isinstance(callee, (Named, Overrides)) or (isinstance(callee, UnknownValue) and not by_name):
+            return True
+        elif isinstance(callee, ExtInst) and not callee.name.startswith(("torch.nn.", "builtins.")):
+            return True
+    return False
 
 
 def _by_name(value: Value) -> bool:

@@ -14,7 +14,7 @@ from audits.static.cache import FOLDER
 
 ROOT = Path(__file__).parents[3]
 TABLE = '[tool.audits]\npackages = ["pkg"]\n[tool.audits.hot-path]\nentry-points = ["pkg.step:step"]\n'
-SOLVE = "import torch\nimport helper\ndef step(x):\n    return torch.linalg.solve(x, x)\n"
+SOLVE = "import torch\nimport click\ndef step(x):\n    return torch.linalg.solve(x, x)\n"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
     (site / "pkg").mkdir(parents=True)
     (site / "pkg/__init__.py").touch()
-    (site / "pkg/step.py").write_text("import helper\ndef step(x):\n    return helper.go(x)\n", encoding="utf-8")
+    (site / "pkg/step.py").write_text("import click\ndef step(x):\n    return click.go(x)\n", encoding="utf-8")
     (tmp_path / "table.toml").write_text(TABLE, encoding="utf-8")
     return site
 
@@ -60,7 +60,7 @@ def test_the_digest_follows_every_source(root: Path) -> None:
 
 
 def test_code_beside_a_checkout_is_unresolved_and_beside_an_installation_another_package(root: Path) -> None:
-    (root / "helper.py").write_text("def go(x):\n    return x\n", encoding="utf-8")
+    (root / "click.py").write_text("def go(x):\n    return x\n", encoding="utf-8")
     assert verdict(root).status == "unresolved"
     (root / "pkg-1.0.dist-info").mkdir()
     assert verdict(root).status == "proved"
