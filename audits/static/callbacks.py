@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from audits.static import lookup
-from audits.static.values import Func, Value, Values, bounded
+from audits.static import ir, lookup
+from audits.static.project import FunctionInfo
+from audits.static.values import Ext, Func, Value, Values, bounded
 
 if TYPE_CHECKING:
     from audits.static.interp import Interp
@@ -15,6 +16,28 @@ CALLING = frozenset(
      "itertools.accumulate", "itertools.groupby", "itertools.takewhile", "itertools.dropwhile", "itertools.filterfalse",
      "heapq.nsmallest", "heapq.nlargest", "torch.utils.checkpoint.checkpoint"]
 )  # fmt: skip
+# The methods that library classes call on themselves, and that a class of the packages may have of its own.
+_CALLED_BACK = {
+    "torch.optim.lr_scheduler.": ("get_lr", "_get_closed_form_lr", "_initial_step", "step"),
+    "torch.optim.": ("step", "zero_grad", "_init_group", "get_lr", "_get_closed_form_lr"),
+    "torch.distributions.": ("sample", "rsample", "log_prob", "expand", "entropy"),
+    "torch.utils.data.": ("__getitem__", "__getitems__", "__iter__", "__next__", "__len__"),
+}
+
+
+def called_back(i: Interp, callees: Values, node: ir.Call) -> None:
+    """Note the overrides of the packages that a method of a library class calls back: `sched.step()` runs `get_lr`."""
+    for callee in callees:
+        if not isinstance(callee, Ext) or callee.name.rsplit(".", 1)[-1][:1].isupper():
+            continue
+        family = next((f for f in _CALLED_BACK if callee.name.startswith(f)), "torch.optim." if callee.name == "?.step" else "")
+        if family and (callee.name.count(".") > family.count(".") or callee.name == "?.step"):
+            for name in _CALLED_BACK[family]:
+                i.record([Func(fn) for fn in i.a.project.methods_named.get(name, ()) if _derives(i, fn, family)], node, "callee")
+
+
+def _derives(i: Interp, fn: FunctionInfo, family: str) -> bool:
+    return fn.cls is not None and any(b.startswith(family) for b in i.a.outside_bases(i.unit, fn.cls))
 
 
 def run(i: Interp, arguments: list[Values]) -> set[Value]:

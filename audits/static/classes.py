@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from audits.static.interp import Interp
 
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__", "__del__")
+_OF_TENSORS = ("__torch_function__", "__torch_dispatch__")  # run by every operation on a tensor of the class
 _NOT_IMPLICIT = frozenset(
     {*_CONSTRUCTORS, "__call__", "__repr__", "__str__", "__init_subclass__", "__class_getitem__", "__del__", "__getstate__",
      "__setstate__", "__reduce__", "__dir__", "__format__", "__sizeof__"}
@@ -97,7 +98,7 @@ def constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
 
 
 def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
-    out = [fn for name in _CONSTRUCTORS for fn in methods(i, cls, name, exact=True)]
+    out = [fn for name in (*_CONSTRUCTORS, *_OF_TENSORS) for fn in methods(i, cls, name, exact=True)]
     for base in i.read("bases", cls):
         if isinstance(base, Ext) and base.name.startswith("enum"):
             return []

@@ -56,6 +56,9 @@ _RETURNING_SELF = frozenset(
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
+# A parametrized layer makes its weights anew in every call; these two maps need no solve.
+_PARAMETRIZED = "torch.nn.utils.parametrizations.orthogonal"
+_WITHOUT_SOLVE = frozenset({Const("matrix_exp"), Const("householder")})
 DYNAMIC = {
     "builtins.exec": "exec", "builtins.eval": "eval", "builtins.compile": "compile", "builtins.__import__": "__import__",
     "operator.attrgetter": "attrgetter", "operator.methodcaller": "methodcaller", "types.FunctionType": "FunctionType",
@@ -85,6 +88,7 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         use = "receiver" if quiet and position == 1 else "value"
         arguments.append(Argument(arg.keyword, arg.star, i.eval(arg.value, scope, use), arg.value))
     i.unit.calls[node] = callees
+    callbacks.called_back(i, callees, node)
     if may_call_arguments(callees):
         i.hand_over([v for a in arguments for v in a.values], node)
     if WIDE in callees and not isinstance(node.func, ir.Attribute):
@@ -310,7 +314,6 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
                 bind(i, callee.fn, arguments[1:], skip=callee.bound)
             elif isinstance(callee, Cls):
                 passed |= _construct(i, callee, arguments[1:])
-        # What is called is the first argument; that nothing is known of the others does not matter.
         return (passed - ({UNKNOWN} - (values[0] if values else EMPTY))) or {UNKNOWN}
     if name in callbacks.CALLING:
         return (passed | callbacks.run(i, values)) or {OUTSIDE}
@@ -318,7 +321,8 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
         if name == "dataclasses.replace":
             _replace(i, arguments)
         return passed or {OUTSIDE}
-    return _returned(name) | held(passed)
+    kept = {Ext(name)} if name == _PARAMETRIZED and not passed & _WITHOUT_SOLVE else set()
+    return _returned(name) | held(passed) | kept
 
 
 def _returned(name: str) -> set[Value]:

@@ -10,6 +10,8 @@ from audits.static.engine import Ref, Unit
 from audits.static.reach import Reach
 from audits.static.values import NEGATIVE, POSITIVE
 
+CONDITIONS = frozenset({"torch.linalg.cond", "numpy.linalg.cond"})
+
 
 def violated(reached: Reach) -> bool:
     """Whether this entry point reaches a solver."""
@@ -25,6 +27,8 @@ def solver_refs(unit: Unit) -> Iterable[tuple[Ref, str]]:
             yield ref, _message(ref.ext)
         elif solvers.is_matrix_power(ref.ext) and negative_power(unit, ref.node):
             yield ref, f"{ref.ext.removeprefix('?.')} with a negative exponent inverts, and it is on the hot path"
+        elif ref.ext in CONDITIONS and condition_norm(unit, ref.node) == "inverts":
+            yield ref, f"{ref.ext} in a norm other than 2 inverts, and it is on the hot path"
     for call, callees in unit.calls.items():
         for named in callees:
             dynamic = getattr(named, "name", "")
@@ -32,6 +36,20 @@ def solver_refs(unit: Unit) -> Iterable[tuple[Ref, str]]:
                 text = call.args[0].value
                 if isinstance(text, ir.Constant) and isinstance(text.value, str) and _named_solver(text.value):
                     yield Ref(None, dynamic, call), f"{dynamic} names the solver {text.value!r} on the hot path"
+
+
+def condition_norm(unit: Unit, node: ir.Node) -> str:
+    """What a call of a condition number at `node` does: `inverts`, `values` where it takes singular values, or `unknown`."""
+    call = next((c for c in unit.calls if c.func is node), None)
+    if call is None:
+        return "values"
+    norms = [a.value for a in call.args if a.keyword == "p"] or [a.value for a in call.args if a.keyword is None][1:2]
+    norm = norms[0] if norms else None
+    norm = norm.operand if isinstance(norm, ir.UnaryOp) and norm.op == "-" else norm
+    if norm is None or (isinstance(norm, ir.Constant) and norm.value in (None, 2)):
+        return "unknown" if any(a.star for a in call.args) else "values"
+    infinite = isinstance(norm, (ir.Attribute, ir.Call)) and ("inf" in (ir.last_name(norm), ir.last_name(getattr(norm, "func", norm))))
+    return "inverts" if infinite or isinstance(norm, ir.Constant) else "unknown"
 
 
 def _named_solver(text: str) -> bool:

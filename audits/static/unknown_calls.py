@@ -85,17 +85,17 @@ _INERT = frozenset(
 def may_call_arguments(callees: Values) -> bool:
     """Whether calling any of `callees` may call an object that it is given: not what the packages define, whose calls are seen."""
     by_name = any(_by_name(c) for c in callees)
-    for callee in callees:
-        if isinstance(callee, Ext):
-            last = callee.name.rsplit(".", 1)[-1]
-            method = callee.name.startswith(("?.", "builtins.", "torch.Tensor.", "logging.")) and last in _known_methods() - _RUNNING
-            if not method and callee.name not in _INERT and last != "__init__":
-                return True
-        elif isinstance(callee, (Named, Overrides)) or (isinstance(callee, UnknownValue) and not by_name):
-            return True
-        elif isinstance(callee, ExtInst) and not callee.name.startswith(("torch.nn.", "builtins.")):
-            return True
-    return False
+    return any(_may_call(c) and not (by_name and isinstance(c, UnknownValue)) for c in callees)
+
+
+def _may_call(callee: Value) -> bool:
+    if isinstance(callee, Ext):
+        last = callee.name.rsplit(".", 1)[-1]
+        method = callee.name.startswith(("?.", "builtins.", "torch.Tensor.", "logging.")) and last in _known_methods() - _RUNNING
+        return not method and callee.name not in _INERT and last != "__init__"
+    if isinstance(callee, ExtInst):
+        return not callee.name.startswith(("torch.nn.", "builtins."))
+    return isinstance(callee, (Named, Overrides, UnknownValue))
 
 
 def _by_name(value: Value) -> bool:

@@ -48,6 +48,7 @@ def _method(name: str, source: str, **others: str) -> Case:
 
 
 _T = "import torch\n"
+_SCHEDULER = _T + "class Sched(torch.optim.lr_scheduler.LRScheduler):\n    def get_lr(self):\n        return [torch.linalg.inv(self.a)]\n"
 _INVALID = (
     _case(
         "a module of unknown origin that is declared as one",
@@ -159,6 +160,25 @@ _INVALID = (
     _case("methodcaller made before", "import operator\nf = operator.methodcaller('inverse')\ndef step(a):\n    return f(a)\n"),
     _case("negative power through a helper", _T + "def power(a, n):\n    return torch.linalg.matrix_power(a, n)\n"
           "def step(a):\n    return power(a, -1)\n"),
+    _case("object handed to map", _T + "class Run:\n    def __call__(self, a):\n        return torch.linalg.inv(a)\n"
+          "def step(a):\n    return list(map(Run(), a))\n"),
+    _case("object handed to an unknown function", _T + "class Run:\n    def __call__(self, a):\n        return torch.linalg.inv(a)\n"
+          "def step(a, each):\n    return each(Run(), a)\n"),
+    _case("object called by whom it is given to", _T + "class Run:\n    def __call__(self, a):\n        return torch.linalg.inv(a)\n"
+          "def go(fns, a):\n    for fn in fns:\n        a = fn(a)\n    return a\ndef step(a):\n    return go([Run()], a)\n"),
+    _case("scheduler that its step calls back", _SCHEDULER + "def step(sched: Sched, a):\n    sched.step()\n    return a\n"),
+    _case("scheduler of the library's type", _SCHEDULER + "def step(sched: torch.optim.lr_scheduler.LRScheduler, a):\n"
+          "    sched.step()\n    return a\n"),
+    _case("scheduler without a type", _SCHEDULER + "def step(sched, a):\n    sched.step()\n    return a\n"),
+    _case("optimizer that the packages derive", _T + "class Mine(torch.optim.Optimizer):\n    def step(self, closure=None):\n"
+          "        torch.linalg.inv(self.a)\ndef step(opt: torch.optim.Optimizer, a):\n    opt.step()\n    return a\n"),
+    _case("operations of a tensor class", _T + "class Mine(torch.Tensor):\n    @classmethod\n"
+          "    def __torch_function__(cls, func, types, args=(), kwargs=None):\n        return torch.linalg.inv(args[0])\n"
+          "def step(a: torch.Tensor):\n    return a.as_subclass(Mine) + 1\n"),
+    _case("condition number in a norm that inverts", _T + "def step(a):\n    return torch.linalg.cond(a, p=1)\n"),
+    _case("condition number, the norm by position", _T + "def step(a):\n    return torch.linalg.cond(a, 'fro')\n"),
+    _case("orthogonal weights by a Cayley map", _T + "layer = torch.nn.utils.parametrizations.orthogonal(torch.nn.Linear(4, 4), "
+          "orthogonal_map='cayley')\ndef step(a):\n    return layer(a)\n"),
     _case("collate function of a loader", _T + "from torch.utils.data import DataLoader\ndef collate(b):\n"
           "    return torch.linalg.inv(b)\nloader = DataLoader([], collate_fn=collate)\ndef step(a):\n"
           "    for b in loader:\n        a = a + b\n    return a\n"),
@@ -189,6 +209,13 @@ _VALID = (
           "def step(a):\n    return 1 if isinstance(a, Solver) else 2\n"),
     _case("only an annotation", _T + "class Solver:\n    def __call__(self, a):\n        return torch.linalg.inv(a)\n"
           "def step(a, s: Solver | None = None):\n    return a + 1\n"),
+    _method("object handed to what calls nothing", "import logging, weakref\n" + _T + "LOG = logging.getLogger()\nclass State:\n"
+            "    def __init__(self, owner):\n        self.owner = owner\nclass Trainer:\n    def step(self, a):\n"
+            "        self.rows = [self]\n        LOG.debug('%s', self)\n        setattr(self, 'seen', id(self))\n"
+            "        if isinstance(self, Trainer) and hasattr(self, 'seen'):\n            return State(self), weakref.ref(self)\n"
+            "        return type(self), vars(self), getattr(self, 'x', None)\n"
+            "    def __call__(self, a):\n        return torch.linalg.inv(a)\n"),
+    _case("condition number from singular values", _T + "def step(a):\n    return torch.linalg.cond(a, 2) + torch.linalg.cond(a)\n"),
     _case("nested function that is never used", _T + "def step(a):\n    def unused():\n        return torch.linalg.inv(a)\n"
           "    return a\n"),
 )  # fmt: skip

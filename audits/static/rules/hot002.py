@@ -11,7 +11,7 @@ from audits.static.findings import Finding
 from audits.static.project import ModuleInfo
 from audits.static.reach import Reach
 from audits.static.rules.base import Case, Context, Rule
-from audits.static.solver_use import exponent_of, exponent_sign
+from audits.static.solver_use import CONDITIONS, condition_norm, exponent_of, exponent_sign
 from audits.static.unknown_calls import unknown_calls
 
 MANUAL = """\
@@ -74,6 +74,8 @@ def opaque(context: Context, unit: Unit) -> Iterable[Issue]:
             yield Issue(ref.node, f"{name} is code of this repository that `packages` does not name")
         elif solvers.is_opaque(name) and not solvers.is_solver(name):
             yield Issue(ref.node, f"{name} is an operator without a description that could be checked")
+        elif name in CONDITIONS and condition_norm(unit, ref.node) == "unknown":
+            yield Issue(ref.node, f"{name} in a norm that is not a literal may invert")
         elif solvers.is_matrix_power(name):
             call = next((c for c in unit.calls if c.func is ref.node), None)
             if call is None and _is_named(unit, ref.node):
@@ -194,6 +196,7 @@ RULE = Rule(
             "def other(self, x):\n    return x\nModel.run = other\ndef step(x):\n    return Model().run(x)\n",
         ),
         _case("a namespace with a computed key", "import torch\ndef step(x, n):\n    return vars(torch)[n](x)\n"),
+        _case("a condition number in an unknown norm", "import torch\ndef step(x, p):\n    return torch.linalg.cond(x, p)\n"),
         _case("a name bound nowhere", "def step(x):\n    return mystery(x)\n"),
         _case("an unknown exponent", "import torch\ndef step(x, n):\n    return torch.matrix_power(x, n)\n"),
         Case(
