@@ -56,8 +56,7 @@ _RETURNING_SELF = frozenset(
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
-# A parametrized layer makes its weights anew in every call; these two maps need no solve.
-_PARAMETRIZED = "torch.nn.utils.parametrizations.orthogonal"
+_PARAMETRIZED = "torch.nn.utils.parametrizations.orthogonal"  # makes its weights anew in every call; two maps need no solve
 _WITHOUT_SOLVE = frozenset({Const("matrix_exp"), Const("householder")})
 DYNAMIC = {
     "builtins.exec": "exec", "builtins.eval": "eval", "builtins.compile": "compile", "builtins.__import__": "__import__",
@@ -320,6 +319,7 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
     if name in _SAME or name.startswith(("builtins.", "itertools.", "operator.")):
         if name == "dataclasses.replace":
             _replace(i, arguments)
+            passed = set(*values[:1])
         return passed or {OUTSIDE}
     kept = {Ext(name)} if name == _PARAMETRIZED and not passed & _WITHOUT_SOLVE else set()
     return _returned(name) | held(passed) | kept

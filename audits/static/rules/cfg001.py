@@ -31,6 +31,9 @@ def check(context: Context) -> Iterable[Finding]:
     """One finding for each read."""
     configs = configs_of(context)
     if configs.empty:
+        if configs.roots:
+            names = ", ".join(sorted(configs.roots))
+            yield context.config_finding("CFG001", "config.roots", f"none of {names} is a name in the packages: nothing is checked")
         return
     search = _Search(configs)
     for unit in usage.cold_units(context.analysis):
@@ -208,6 +211,7 @@ _PYDANTIC = (
     "class Config(BaseModel):\n    train: TrainConfig = TrainConfig()\n    seed: int = 0\n"
 )
 _INVALID = (
+    Case("roots that match nothing", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
     _case("an undeclared key", "return config.learning_rate"),
     _case("an undeclared key of a section", "return config.train.momentum"),
     _case("a section under another name", "t = config.train\n    return t.momentum"),

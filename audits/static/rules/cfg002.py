@@ -167,7 +167,8 @@ class _Reads:
             self.known |= {(s, t) for s in schemas for t in usage.texts(self.flow, usage.place(unit, given[0]))}
         for arg in call.args:
             if arg.star and not self._copies(unit, call):
-                self._all_of(self.configs.schemas(unit, arg.value) | self.configs.dumped(unit, arg.value))
+                schemas = {s for s in self.configs.schemas(unit, arg.value) if s.is_tuple or arg.star == "**"}
+                self._all_of(schemas | self.configs.dumped(unit, arg.value))
 
     def _copies(self, unit: Unit, call: ir.Call) -> bool:
         # Making a configuration from another one uses no key.
@@ -232,6 +233,14 @@ def _single(name: str, source: str, **others: str) -> Case:
 
 _TWICE = "    @property\n    def twice(self):\n        return 2 * self.extra\n"
 _INVALID = (
+    Case(
+        "handed on in a list of arguments",
+        {
+            "pkg/__init__.py": "",
+            "pkg/step.py": "from dataclasses import dataclass\n@dataclass\nclass Config:\n    lr: float = 0.1\n    unread: int = 0\n"
+            "def tell(cb, *args):\n    cb(*args)\ndef step(config: Config, cb):\n    tell(cb, config)\n    return config.lr\n",
+        },
+    ),
     _case("never mentioned"),
     _case("only written", "def change(config: Config):\n    object.__setattr__(config.train, 'extra', 3)\n"),
     _case("only dumped", "from dataclasses import asdict\ndef dump(config: Config):\n    return asdict(config)\n"),

@@ -188,8 +188,24 @@ class _Search:
         if unit.fn is not None and isinstance(root, ir.Name) and any(p.name == root.id for p in unit.fn.node.params):
             own = [p for p, _ in self.configs.bindings.of(usage.place(unit, root), root.id) if p.fn is unit.fn]
             return bool(own) and all(self._made(p, unit, deep=deep) for p in own)
+        if isinstance(root, ir.Name) and self._kept(unit, root):
+            return False
         found = self.copies.of(usage.place(unit, root))
         return bool(found) and all(self._made(p, unit, deep=deep) and self._nearby(p, unit) for p in found)
+
+    def _kept(self, unit: Unit, name: ir.Name) -> bool:
+        # A copy that an object or a container holds already is no longer the function's own.
+        for node in usage.own_nodes(unit):
+            if (node.line, node.column) >= (name.line, name.column):
+                continue
+            if isinstance(node, ir.Assign) and isinstance(node.value, ir.Name) and node.value.id == name.id:
+                if any(isinstance(t, (ir.Attribute, ir.Subscript)) for t in node.targets):
+                    return True
+            elif isinstance(node, ir.Call) and any(isinstance(a.value, ir.Name) and a.value.id == name.id for a in node.args):
+                classes = [c.cls for c in unit.calls.get(node, frozenset()) if isinstance(c, Cls)]
+                if any(c not in self.configs.of_class for c in classes) or ir.last_name(node.func) in ("append", "add", "put"):
+                    return True
+        return False
 
     def _nearby(self, place: Place, unit: Unit) -> bool:
         # Made here, or by a helper that was called here; what came from a caller is shared with it.
@@ -230,6 +246,20 @@ def _case(name: str, body: str, *, arguments: str = "config: Config", head: str 
 
 
 _INVALID = (
+    _case("a copy that an object holds already", "copied = replace(config)\n    t = Keeps(copied)\n    copied.seed = 3\n    return t",
+          head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
+    Case(
+        "a copy that a helper is given",
+        {
+            "pkg/__init__.py": "",
+            "pkg/config.py": _CONFIG,
+            "pkg/step.py": "import argparse\nfrom dataclasses import replace\nfrom pkg.config import Config\n"
+            "def parse(argv) -> Config:\n    args = argparse.ArgumentParser().parse_args(argv)\n"
+            "    return replace(Config(), seed=args.seed)\n"
+            "def main():\n    config = parse(None)\n    tweak(config)\n    return config.seed\ndef tweak(o):\n    o.seed *= 2\n",
+        },
+    ),
+    _case("a copy that a list holds already", "copied = replace(config)\n    KEPT.append(copied)\n    copied.seed = 3", head="KEPT = []\n"),
     _case("an attribute", "config.seed = 3"),
     _case("an attribute of a section", "config.train.lr *= 2"),
     _case("a root without a type", "cfg.train.lr = 3", arguments="cfg"),
@@ -266,6 +296,8 @@ _INVALID = (
     _case("right after the constructor", "config = Config()\n    config.seed = 3\n    return config", arguments="x"),
 )  # fmt: skip
 _VALID = (
+    _case("a copy that is changed before an object holds it", "copied = replace(config)\n    copied.seed = 3\n    return Keeps(copied)",
+          head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
     _case("a replaced copy", "return replace(config, seed=3)"),
     _case("a constructor", "return Config(train=config.train, seed=3)"),
     _case("a deep copy", "c = copy.deepcopy(config)\n    c.train.lr = 3\n    return c"),

@@ -49,7 +49,8 @@ _GLOBAL = re.compile(
     r"|^(lightning|pytorch_lightning|lightning_fabric)\.(.*\.)?seed_everything$|^(transformers|accelerate)\.(.*\.)?set_seed$"
 )
 _UNSEEDED = re.compile(
-    r"^numpy\.random\.(default_rng|SeedSequence|RandomState|PCG64|PCG64DXSM|MT19937|Philox|SFC64|mtrand\.RandomState)$|^random\.Random$"
+    r"^numpy\.random\.(default_rng|SeedSequence|RandomState|PCG64|PCG64DXSM|MT19937|Philox|SFC64|mtrand\.RandomState)$|^random\.Random$|"
+    r"^optuna(\.integration\.\w+|\.samplers)?(\.\w+)*\.(TPE|Random|CmaEs|NSGAII|NSGAIII|QMC|GP|BruteForce|BoTorch)Sampler$"
 )
 _NUMPY_FINE = frozenset({"Generator", "BitGenerator", "bit_generator", "mtrand", "_generator"})
 _STDLIB = frozenset(
@@ -121,7 +122,10 @@ class _Search:
             return f"{name} can't be seeded"
         if _UNSEEDED.match(name):
             seed = usage.keyword(call, "seed") or usage.keyword(call, "entropy") or usage.keyword(call, "x")
-            first = seed or next(iter(usage.positional(call)), None)
+            given = usage.positional(call)
+            if name.startswith("optuna."):  # only these two take the seed first
+                given = given[:1] if last in ("RandomSampler", "BruteForceSampler") else []
+            first = seed or next(iter(given), None)
             starred = any(a.star for a in call.args)
             if (first is None and not starred) or (first is not None and self._none(unit, first)):
                 return f"{name} without a seed draws it from the operating system"
@@ -264,6 +268,8 @@ def _case(name: str, body: str, *, head: str = "import torch\n", arguments: str 
 _NP = "import numpy as np\n"
 _SEEDED = "g = torch.Generator().manual_seed(0)\n    "
 _INVALID = (
+    _case("an unseeded sampler of a search", "import optuna\n    return optuna.create_study(sampler=optuna.samplers.TPESampler())"),
+    _case("a random search without a seed", "from optuna.samplers import RandomSampler\n    return RandomSampler(seed=None)"),
     _case("a global seed", "torch.manual_seed(0)\n    return x"),
     _case("a seed of every device", "torch.cuda.manual_seed_all(0)\n    return x"),
     _case("drawn without a generator", "return x + torch.randn(3)"),
@@ -303,6 +309,7 @@ _INVALID = (
     _case("SciPy", "return stats.norm.rvs(size=3)", head="from scipy import stats\n"),
 )  # fmt: skip
 _VALID = (
+    _case("a seeded sampler of a search", "import optuna\n    return optuna.samplers.TPESampler(seed=3, n_startup_trials=4)"),
     _case("an explicit generator", _SEEDED + "return torch.randn(3, generator=g)"),
     _case("a generator as parameter", "return torch.rand(3, generator=generator)", arguments="x, generator"),
     _case("a positional generator", "torch.nn.init.normal_(x, 0.0, 1.0, g)\n    return x", arguments="x, g"),
