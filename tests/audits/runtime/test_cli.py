@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import audits.runtime
-from audits.runtime import cli, data, graphs, ops, path_audit
+from audits.runtime import cli, command, data, graphs, ops, path_audit
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import Report, Result, to_json, to_text
 from ris_pipeline.errors import IncompleteError
@@ -36,8 +37,8 @@ def test_every_check_belongs_to_one_group():
 
 
 def test_a_family_stands_for_all_of_its_checks():
-    assert cli.selected([]) == set(MANUAL)
-    assert cli.selected(["DATA", "RUN001"]) == {code for code in MANUAL if code.startswith("DATA")} | {"RUN001"}
+    assert command.selected([], cli.PREFIX) == set(MANUAL)
+    assert command.selected(["DATA", "RUN001"], cli.PREFIX) == {code for code in MANUAL if code.startswith("DATA")} | {"RUN001"}
 
 
 def test_a_planted_solver_gives_exit_code_1_and_its_name(monkeypatch, capsys):
@@ -91,7 +92,12 @@ def test_a_finding_outweighs_a_check_that_breaks_down(monkeypatch):
         (["--format=yaml"], "expected one of text, json, got 'yaml'"),
         (["--format=json="], "expected a path after 'json='"),
         (["--explain", "RUN01"], "did you mean 'RUN0"),
-        (["--select", "RUN00"], "--select: expected codes of checks, got 'RUN00'"),
+        (["--explain", "HOT001"], "python -m audits static --explain HOT001"),
+        (["--select", "RUN00"], "--select: unknown check 'RUN00'; did you mean 'RUN0"),
+        (["--select", "FOO"], "expected one of RUN001 to RUN024, PATH001 to PATH008, DATA001 to DATA010"),
+        (["--select", ","], "--select: expected the code of a check, got none"),
+        (["--device", "gpu"], "--device: expected cpu, auto or a CUDA device"),
+        (["--device", "cuda:99"], "got 'cuda:99'"),
         (["--wrong"], "unrecognized arguments: --wrong"),
     ],
 )
@@ -102,10 +108,31 @@ def test_wrong_options_are_one_sentence(arguments, words, capsys):
     assert message.count("\n") == 1
 
 
+def test_a_device_that_is_not_there_is_refused_before_any_check(monkeypatch):
+    monkeypatch.setattr(cli, "audit", crash)
+    monkeypatch.setattr(graphs.Child, "start", crash)
+    assert cli.main(["--device", "gpu"]) == 2
+
+
+@pytest.mark.parametrize("command_", [data, path_audit])
+def test_the_other_commands_select_too(command_, tmp_path, monkeypatch, capsys):
+    codes = [code for code in MANUAL if code.startswith(command_.PREFIX)]
+    report = Report("x", [Result(code, "a", code == codes[0], "b") for code in codes])
+    monkeypatch.setattr(command_, "audit", lambda *_: report)
+    monkeypatch.setattr(path_audit, "small_trial", lambda *_: nullcontext())
+    directory = [str(tmp_path)] if command_ is data else []
+    assert command_.main([*directory, "--select", codes[0]]) == 0
+    assert command_.main([*directory, "--select", "FOO"]) == 2
+    assert f"expected one of {codes[0]} to {codes[-1]}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("main", "prefix"), [(cli.main, ("RUN", "PATH", "DATA")), (data.main, "DATA"), (path_audit.main, "PATH")])
 def test_each_command_lists_and_explains_its_checks(main, prefix, capsys):
+    assert main(["--list-rules"]) == 0
+    listed = capsys.readouterr().out
     assert main(["--list-checks"]) == 0
     codes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert codes == [line.split()[0] for line in listed.splitlines()]
     assert codes == [code for code in MANUAL if code.startswith(prefix)]
     for code in codes:
         assert main(["--explain", code]) == 0
