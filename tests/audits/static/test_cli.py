@@ -188,10 +188,12 @@ def test_config_from_another_file(project: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        (b"def broken(:\n    pass\n", "syntax error"),
+        (b"def broken(:\n    pass\n", "pkg/broken.py:1: expected Python that parses, but got a syntax error: "),
+        (b"x = 1\n\nif x:\n    y = 2\n  z = 3\n", "pkg/broken.py:5: expected Python that parses, but got a syntax error: unindent"),
+        (b"x = 1\nif x:\ny = 2\n", "pkg/broken.py:3: expected Python that parses, but got a syntax error: expected an indented block"),
         (b"x = '\xff\xfe'\n", "UTF-8"),
         (b"x = " + b"(" * 10_000 + b"1" + b")" * 10_000 + b"\n", "nested"),
-        (b"x = (1,\n", "syntax error"),
+        (b"x = (1,\n", "'(' was never closed"),
     ],
 )
 def test_unreadable_source_names_the_file(project: Path, source: bytes, what: str, capsys: pytest.CaptureFixture[str]) -> None:
