@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from audits.runtime.advice import ADVICE
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import FORMATS, Report, show
 from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
@@ -96,8 +97,8 @@ def _run(options: argparse.Namespace, prefix: str | tuple[str, ...], audit: Call
 def _explain(code: str) -> int:
     if code not in MANUAL:
         raise AuditInputError(f"--explain: unknown check {code!r}; {_suggestion(code, [*MANUAL])}")
-    check = MANUAL[code]
-    sys.stdout.write(f"{code}: {check.title}\n\n{check.text}\n")
+    check, advice = MANUAL[code], ADVICE[code]
+    sys.stdout.write(f"{code}: {check.title}\n\n{check.text}\n\nWhy it matters: {advice.why}\n\nHow to mend: {advice.mend}\n")
     return FINE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 
 import audits.runtime
 from audits.runtime import cli, command, data, graphs, ops, path_audit
+from audits.runtime.advice import ADVICE
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import Report, Result, to_json, to_text
+from ris_pipeline.config import Config
 from ris_pipeline.errors import IncompleteError
 from ris_pipeline.training import Trainer
 
@@ -136,14 +139,34 @@ def test_each_command_lists_and_explains_its_checks(main, prefix, capsys):
     assert codes == [code for code in MANUAL if code.startswith(prefix)]
     for code in codes:
         assert main(["--explain", code]) == 0
-        assert MANUAL[code].title in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert all(part in out for part in (MANUAL[code].title, MANUAL[code].text, ADVICE[code].why, ADVICE[code].mend))
+
+
+def test_every_check_says_what_why_and_how_to_mend():
+    assert list(ADVICE) == list(MANUAL)
+    for code, advice in ADVICE.items():
+        assert MANUAL[code].text.strip()
+        assert re.fullmatch(r"[A-Z][^.]*\.", advice.why), f"{code}: why is one sentence"
+        assert advice.mend.endswith("."), code
+    assert len({advice.why for advice in ADVICE.values()} | {advice.mend for advice in ADVICE.values()}) == 2 * len(ADVICE)
+
+
+@pytest.mark.parametrize("code", list(ADVICE))
+def test_what_a_mend_points_at_exists(code):
+    for name in re.findall(r"`([\w.]+)`", ADVICE[code].mend):
+        section, _, key = name.partition(".")
+        if section == "ris_pipeline":
+            assert pkgutil.resolve_name(name)
+        else:
+            assert key in Config.model_fields[section].annotation.model_fields, name
 
 
 def test_every_code_has_a_manual_and_every_manual_a_check():
     used = {
         code
         for path in FOLDER.glob("*.py")
-        if path.name != "manual.py"
+        if path.name not in ("manual.py", "advice.py")
         for code in re.findall(r'"((?:RUN|PATH|DATA)\d{3})"', path.read_text())
     }
     assert used == set(MANUAL)
