@@ -294,6 +294,9 @@ def test_several_formats_at_once(project: Path, capsys: pytest.CaptureFixture[st
         (["--format", "json="], "expected a path"),
         (["--select", "HOT01"], "nearest known one is 'HOT001'"),
         (["--explain", "HOT01"], "nearest known one is 'HOT001'"),
+        (["--explain", "FOO"], "unknown rule 'FOO'; expected one of CFG001, "),
+        (["--select", "FOO"], "unknown rule 'FOO'; expected one of CFG001, "),
+        (["--explain", "RUN001"], "python -m audits runtime --explain RUN001"),
         (["--select", "COV001"], "nothing is configured to check"),
         (["--no-such-flag"], "--no-such-flag"),
         (["--root", "/nonexistent"], "expected a folder"),
@@ -312,7 +315,10 @@ def test_select_and_ignore(project: Path) -> None:
 
 
 def test_list_rules_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list-checks"]) == 0
+    listed = capsys.readouterr().out
     assert cli.main(["--list-rules"]) == 0
+    assert [line.split()[0] for line in listed.splitlines()] == list(all_rules())
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(all_rules())
     assert cli.main(["--explain", "HOT001"]) == 0
     out = capsys.readouterr().out
