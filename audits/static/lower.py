@@ -15,6 +15,7 @@ from audits.static.aliases import use_usual_names
 from audits.static.errors import AuditInputError
 from audits.static.nesting import Nesting
 from audits.static.positions import Span, positions
+from audits.static.syntax import explain_syntax
 
 _NEGATED_OPS = {"NotIn": "not in", "IsNot": "is not", "In": "in", "Is": "is"}
 
@@ -35,7 +36,8 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
         use_usual_names(tree)
         return tree, text.splitlines()
     except cst.ParserSyntaxError as error:
-        raise AuditInputError(f"{label}:{error.raw_line}: expected Python that parses, but got a syntax error.") from error
+        line, words = explain_syntax(text, error)
+        raise AuditInputError(f"{label}:{line}: expected Python that parses, but got a syntax error: {words}.") from error
     except RecursionError as error:
         raise AuditInputError(f"{label}: the code is nested too deeply to be analysed.") from error
 
