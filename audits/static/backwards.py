@@ -17,6 +17,15 @@ from audits.static.values import Cls, Func, Inst, Values
 LIMIT = 4_000
 NEAR = 150  # how far a side question, such as which table is indexed, is followed
 DEPTH = 14
+PATH = 6  # how many parts of parts are told apart
+
+
+def _deepens(demand: Demand, seen: set[object]) -> bool:
+    """Whether a loop such as `x = x[0]` leads back to an expression, only with a longer path each time."""
+    if len(demand.path) <= PATH:
+        return False
+    expr, path, frame = demand.key
+    return any((expr, path[start:], frame) in seen for start in range(1, len(path)))
 
 
 class Backwards:
@@ -82,7 +91,7 @@ class Backwards:
         seen: set[object] = {start.key}
         while pending:
             demand = pending.pop()
-            answer = self.step(demand)
+            answer = self.step(demand) if not _deepens(demand, seen) else Answer("cycle")
             chosen = visit(demand, answer)
             for following in answer.demands if chosen is True else chosen or ():
                 key = (*following.key, frozenset(following.guards)) if apart else following.key

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from audits.static import ir, outside
-from audits.static.backwards import NEAR
+from audits.static.backwards import NEAR, PATH
 from audits.static.demands import ELEMENT, Answer, Bound, Demand, Frame, field_names, is_infinite
 from audits.static.flow import Place
 from audits.static.project import ClassInfo, FunctionInfo
@@ -19,7 +19,6 @@ from audits.static.reaching import Guard
 from audits.static.values import Cls, Func, Inst, Mod, SuperOf
 from audits.static.variables import Variables
 
-_PATH = 6
 
 
 class Origins(Variables):
@@ -28,7 +27,7 @@ class Origins(Variables):
     def step(self, demand: Demand) -> Answer:
         """What the demanded value rests on."""
         handler = _STEPS.get(type(demand.expr))
-        if handler is None or len(demand.path) > _PATH:
+        if handler is None or len(demand.path) > PATH:
             return Answer("unknown")
         return handler(self, demand, demand.expr)
 
