@@ -1,7 +1,7 @@
 """Which quantity a value is under each setting of the configured primary: the loss, or the composite score.
 
 A value's alternatives carry their conditions. Each condition is decided for `primary == "loss"` and for
-`primary == "k_loc"` as far as it depends on the primary alone; what remains open is a fallback.
+the values that mean the score (`primary_values`) as far as it depends on the primary alone; what remains open is a fallback.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from audits.static import ir
 from audits.static.origins import Answer, Bound, Demand, Origins, is_infinite
+from audits.static.primary_values import LOSS_NAME
 from audits.static.reaching import Guard
 
-LOSS, SCORE = "loss", "k_loc"
-_LOSS = re.compile(r"(^|_)(loss(es)?|nll|criterion)(_|$)", re.I)
+LOSS, SCORE = "loss", "score"
 _SCORE = re.compile(r"(^|_)(scores?|composite|metrics?|k_?loc|selection_score)(_|$)", re.I)
 _SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach"})
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
@@ -31,6 +31,7 @@ class Leaf:
     what: str
     demand: Demand
     hidden: str = ""
+    flipped: bool = False
 
 
 class Primary:
@@ -39,6 +40,7 @@ class Primary:
     def __init__(self, origins: Origins, name: str) -> None:
         self.origins = origins
         self.name = name
+        self.scores = origins.score_values(name)
         self._deciding: set[int] = set()
 
     # -- alternatives
@@ -47,6 +49,7 @@ class Primary:
         """The alternatives of a value."""
         out: list[Leaf] = []
         names: dict[tuple[object, ...], str] = {}
+        signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             what = _quantity(demand.expr) or names.get(demand.key, "")
@@ -54,13 +57,19 @@ class Primary:
                 out.append(Leaf("worst", demand))
                 return False
             following = self._following(demand, answer)
+            turned = [d for d in following if not what and _turns(demand.expr, d.expr) and self._picks(d.expr)]
+            if turned:
+                out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
+                return False
             if following and (answer.kind != "arithmetic" or not what):
                 for inner in following:
                     names[inner.key] = what
+                    signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
                 return following
             if answer.kind.startswith("mixed"):
                 for inner in answer.demands:
                     names[inner.key] = what
+                    signs[inner.key] = signs.get(demand.key, False)
                 return True
             expr = demand.expr
             if answer.kind == "cycle":
@@ -71,11 +80,15 @@ class Primary:
                 if not none:
                     out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else ""))
             else:
-                out.append(Leaf(what or "unknown", demand, hidden))
+                out.append(Leaf(what or "unknown", demand, hidden, signs.get(demand.key, False)))
             return False
 
         self.origins.walk(start, visit, apart=True)
         return out
+
+    def _picks(self, expr: ir.Expr) -> bool:
+        # `record[config.primary]`
+        return isinstance(expr, ir.Subscript) and self.mentioned(expr.index)
 
     def _following(self, demand: Demand, answer: Answer) -> tuple[Demand, ...] | list[Demand]:
         expr = demand.expr
@@ -216,7 +229,7 @@ class Primary:
                 return False
             if self.is_primary(current):
                 reached[0] = True
-                verdicts.append(value in wanted or (value == SCORE and "metrics" in wanted and LOSS not in wanted))
+                verdicts.append(bool(wanted & self.scores) if value == SCORE else any(LOSS_NAME.search(w) for w in wanted))
                 return False
             if isinstance(current.expr, ir.Constant) and not current.path:
                 verdicts.append(_plain(current.expr.value) in wanted)
@@ -276,6 +289,13 @@ def hides(origins: Origins, demand: Demand, depth: int = 3) -> str:
     return ""
 
 
+def _turns(expr: ir.Expr, inner: ir.Expr) -> bool:
+    """Whether `-inner` or `other - inner` is what is computed."""
+    if isinstance(expr, ir.UnaryOp):
+        return expr.op == "-"
+    return isinstance(expr, ir.BinOp) and expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
+
+
 def _number(expr: ir.Expr) -> bool:
     return isinstance(expr, ir.Constant) and isinstance(expr.value, (int, float)) and not isinstance(expr.value, bool)
 
@@ -297,7 +317,7 @@ def _quantity(expr: ir.Expr) -> str:
     elif isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
         names = [str(expr.index.value)]
     for name in names:
-        if _LOSS.search(name):
+        if LOSS_NAME.search(name):
             return "loss"
         if _SCORE.search(name) and not name.lower().startswith("best"):
             return "score"

@@ -146,6 +146,8 @@ class Selection:
     def primary_fault(self, place: Place) -> str | None:
         """Why a value is not the configured primary, or None where it is."""
         leaves = self.quantities.leaves(Demand(place))
+        if any(leaf.flipped and leaf.what in ("score", "loss") for leaf in leaves):
+            return "has its sign turned round; the score and the loss are both lower where the model is better"
         if any(leaf.what == "score" and self.quantities.possible(leaf, LOSS) for leaf in leaves):
             return f"does not depend on {self.primary!r}: it is the score where the loss is configured"
         if any(self._plain_loss(leaf) for leaf in leaves):

@@ -57,6 +57,11 @@ def _swapped() -> Case:
     return Case(good.name, {p: t.replace("loss if", "score if").replace("else score", "else loss") for p, t in good.files.items()})
 
 
+def _chosen(name: str, objective: str) -> Case:
+    good = _case(name, _GOOD)
+    return Case(name, {p: t.replace("self.primary(loss, score)", objective) for p, t in good.files.items()})
+
+
 _GOOD = "if objective < self.best:\n    self.best = objective\n    self.save('best.pt')"
 _TRACKER = (
     "class Tracker:\n    def __init__(self):\n        self.best = math.inf\n    def improved(self, value):\n"
@@ -72,6 +77,7 @@ RULE = Rule(
     settings=_SETTINGS,
     valid=(
         _case("plain", _GOOD),
+        _chosen("another name for the score", "score if self.config.train.val_primary == 'composite' else loss"),
         _case("the other way round", _GOOD.replace("objective < self.best", "self.best > objective")),
         _case("a difference", _GOOD.replace("objective < self.best", "objective - self.best < 0")),
         _case("an operator function", "import operator\n" + _GOOD.replace("objective < self.best", "operator.lt(objective, self.best)")),
@@ -95,6 +101,10 @@ RULE = Rule(
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
     ),
     invalid=(
+        _chosen("a negated score", "-score if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("a choice that is negated", "-(score if self.config.train.val_primary == 'k_loc' else loss)"),
+        _chosen("one minus the score", "1 - score if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("a negated item", "-{'k_loc': score, 'loss': loss}[self.config.train.val_primary]"),
         _case("higher wins", _GOOD.replace("<", ">")),
         _case("saved in every fifth epoch as well", _GOOD.replace("objective < self.best", "objective < self.best or epoch % 5 == 0")),
         _case("saved where nothing improved", "if objective < self.best:\n    self.best = objective\nelse:\n    self.save('best.pt')"),
