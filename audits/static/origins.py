@@ -20,7 +20,6 @@ from audits.static.values import Cls, Func, Inst, Mod, SuperOf
 from audits.static.variables import Variables
 
 
-
 class Origins(Variables):
     """Steps backwards over a finished analysis."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audits.static import ir
+from audits.static.flow import Place
 from audits.static.origins import Answer, Bound, Demand, Origins, is_infinite
 from audits.static.primary_values import LOSS_NAME
 from audits.static.reaching import Guard
@@ -32,6 +33,12 @@ class Leaf:
     demand: Demand
     hidden: str = ""
     flipped: bool = False
+    shown: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where a reader sees it: where it is called a loss or a score, else where it ends."""
+        return self.shown or self.demand.place
 
 
 class Primary:
@@ -49,10 +56,15 @@ class Primary:
         """The alternatives of a value."""
         out: list[Leaf] = []
         names: dict[tuple[object, ...], str] = {}
+        homes: dict[tuple[object, ...], Place] = {}
         signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
-            what = _quantity(demand.expr) or names.get(demand.key, "")
+            own = _quantity(demand.expr)
+            if own:
+                homes.setdefault(demand.key, demand.place)
+            home = None if own else homes.get(demand.key)
+            what = own or names.get(demand.key, "")
             if is_infinite(demand.expr):
                 out.append(Leaf("worst", demand))
                 return False
@@ -64,11 +76,15 @@ class Primary:
             if following and (answer.kind != "arithmetic" or not what):
                 for inner in following:
                     names[inner.key] = what
+                    if demand.key in homes:
+                        homes.setdefault(inner.key, homes[demand.key])
                     signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
                 return following
             if answer.kind.startswith("mixed"):
                 for inner in answer.demands:
                     names[inner.key] = what
+                    if demand.key in homes:
+                        homes.setdefault(inner.key, homes[demand.key])
                     signs[inner.key] = signs.get(demand.key, False)
                 return True
             expr = demand.expr
@@ -78,9 +94,9 @@ class Primary:
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
                 if not none:
-                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else ""))
+                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
             else:
-                out.append(Leaf(what or "unknown", demand, hidden, signs.get(demand.key, False)))
+                out.append(Leaf(what or "unknown", demand, hidden, signs.get(demand.key, False), home))
             return False
 
         self.origins.walk(start, visit, apart=True)

@@ -33,11 +33,18 @@ def score_values(project: Project, key: str) -> frozenset[str]:
 def is_read(project: Project, key: str) -> bool:
     """Whether any code takes the key from somewhere: as an attribute, an item, a parameter or a field."""
     return any(
-        _is_key(node, key) or (isinstance(node, ir.Constant) and node.value == key) or (isinstance(node, ir.Function) and _takes(node, key))
+        _is_key(node, key)
+        or (isinstance(node, ir.Arg) and node.keyword == key)
+        or (isinstance(node, ir.Constant) and _names(node.value, key))
+        or (isinstance(node, ir.Function) and _takes(node, key))
         for module in project.configured_modules()
-        if any(key in line for line in module.lines)
+        if any(key in line or key.replace("_", "-") in line for line in module.lines)
         for node in ir.walk(module.tree)
     )
+
+
+def _names(value: object, key: str) -> bool:
+    return isinstance(value, str) and key in re.split(r"[^\w]+", value.replace("-", "_"))
 
 
 def _takes(node: ir.Function, key: str) -> bool:
@@ -68,8 +75,9 @@ def _compared(node: ir.Node, key: str) -> Iterator[ir.Expr]:
 
 
 def _default(node: ir.Node, key: str) -> Iterator[ir.Expr]:
-    if isinstance(node, ir.Assign) and node.annotation is not None and node.value is not None and any(_is_key(t, key) for t in node.targets):
-        yield node.value
+    if isinstance(node, ir.Assign) and node.annotation is not None and node.value is not None:
+        if any(_is_key(t, key) for t in node.targets):
+            yield node.value
     elif _is_option(node, key):
         yield from (a.value for a in node.args if a.keyword == "default")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from audits.static import ir
 from audits.static.expressions import key
 from audits.static.flow import Flow, Place, pairs_of
-from audits.static.origins import Demand, Origins, field_names
+from audits.static.origins import Demand, Origins, field_names, is_infinite
 from audits.static.primary import LOSS, SCORE, Leaf, Primary
 from audits.static.project import FunctionInfo
 from audits.static.selection_names import (
@@ -17,6 +17,7 @@ from audits.static.selection_names import (
     base_of,
     hides_nan,
     is_initial,
+    is_number,
     is_other,
     is_saving,
     is_zero,
@@ -71,6 +72,8 @@ class Selection:
             if isinstance(node, ir.Compare) and len(node.ops) == 1 and node.ops[0] in FLIP:
                 place = Place(node, fn.module, fn)
                 left, right = place.at(node.left), place.at(node.comparators[0])
+                if is_infinite(node.left) or is_infinite(node.comparators[0]):
+                    continue  # whether there is a best value at all
                 if self._is_best(right.expr) and not self._is_best(left.expr):
                     yield place, left, right
                 elif self._is_best(left.expr) and not self._is_best(right.expr):
@@ -98,6 +101,8 @@ class Selection:
                 yield place, f"what is compared with the best value {fault}"
         for fn in self.functions:
             yield from self._updates(fn)
+        for fn in self._beginnings():
+            yield from self._starts(fn)
         yield from self._saves()
         for root in self.roots:
             for returned in self.flow.returns(root):
@@ -316,6 +321,16 @@ class Selection:
                 if name is not None and any(key(name) == key(w) for w in wanted):
                     return entry
         return value
+
+    def _beginnings(self) -> list[FunctionInfo]:
+        owners = {f.cls for f in self.functions if f.cls is not None}
+        made = [f for c in owners for f in c.module.functions.values() if f.cls is c and f.node.name in ("__init__", "reset")]
+        return list(dict.fromkeys([*self.roots, *sorted(made, key=lambda f: f.symbol)]))
+
+    def _starts(self, fn: FunctionInfo) -> Iterator[tuple[Place, str]]:
+        for node, value in self._stored(fn):
+            if (fn not in self.roots or not self._in_loop_or_helper(node, fn)) and is_number(value.expr):
+                yield value, "the best value starts from a number, which a higher objective never replaces; it must start from infinity"
 
     def _updates(self, fn: FunctionInfo) -> Iterator[tuple[Place, str]]:
         for node, value in self._stored(fn):
