@@ -18,8 +18,8 @@ A search is only as good as the number that it is told. From the trial function 
 itself, one inside it, or the object that it returns) this rule follows the returned value backwards through helpers:
 on every way it must be what `selection.trainer` (or a method named fit) returned - the number, or the best value of a
 result - or infinity for a trial that failed; a loss, another field, a constant or a sum of things is a finding. What
-that fit() was called on and with must set `selection.primary-key` literally to a value that means the score on every way ("k_loc" or "metrics", or what the
-code compares the key with, limits it to, or else has as its default, losses apart):
+that fit() was called on and with must set `selection.primary-key` literally to a value that means the score on
+every way ("k_loc" or "metrics", or what the code compares the key with, limits it to, or else has as its default):
 by keyword, dictionary key, dotted key, command-line text, or by writing to a copy. And nothing that a trial reaches
 may write to configuration that the trial did not make: attributes, items, setattr, update, `__dict__`, vars, also
 through aliases, sections and helpers, and also if it is restored later. A copy is `replace`, a constructor,
