@@ -77,8 +77,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root))
     except AuditIncompleteError as error:
-        for name, path in outputs if error.report is not None else ():
-            _emit(error.report, name, path)
+        if error.report is not None:
+            for name, path in outputs:
+                _emit(error.report, name, path)
         raise
     if options.write_baseline is not None:
         write_baseline(report, options.write_baseline)

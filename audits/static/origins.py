@@ -81,8 +81,10 @@ class Origins(Variables):
                 out.append(self.to(demand, expr.value, (("item", branch.value), *demand.path), (guard,)))
             return out
         keys = self.constants(replace(demand, place=demand.place.at(expr.index), path=()))
-        if not keys:
-            return self._display(demand, expr)
+        if not keys or isinstance(expr.index, ir.Attribute):
+            shown = self._display(demand, expr)  # a field's default is not its only value
+            if shown is not None or not keys:
+                return shown
         return [
             replace(self.to(demand, expr.value, (("item", key), *demand.path)), guards=demand.guards + guards) for key, guards, _ in keys
         ]

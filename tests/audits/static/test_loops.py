@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import pytest
 from audits.static import audit, cli
 from audits.static.findings import Finding
 from audits.static.rules import all_rules
-from audits.static.rules.base import Context
+from audits.static.rules.base import Context, Rule
+from audits.static.settings import Settings
 
 LOOPS = ("for i in range(3):", "while x.any():", "for i, x in enumerate(batch):", "async for i in batch:")
 REBINDINGS = (
@@ -79,11 +80,11 @@ def test_a_rule_that_is_led_too_deep_is_named_and_the_others_report(
     def deep(context: Context) -> Iterable[Finding]:
         raise RecursionError
 
-    choose: Callable[..., tuple[list[object], list[str]]] = audit.choose_rules
+    choose = audit.choose_rules
 
-    def chosen(*arguments: object) -> tuple[list[object], list[str]]:
-        rules, missing = choose(*arguments)
-        return [replace(r, check=deep) if r.code == "COV002" else r for r in rules], missing  # type: ignore[type-var, attr-defined]
+    def chosen(settings: Settings, select: Iterable[str], ignore: Iterable[str]) -> tuple[list[Rule], list[str]]:
+        rules, missing = choose(settings, select, ignore)
+        return [replace(r, check=deep) if r.code == "COV002" else r for r in rules], missing
 
     monkeypatch.setattr(audit, "choose_rules", chosen)
     _package(tmp_path, [(LOOPS[0], "x = torch.linalg.inv(x)")])
