@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
+
 from audits.runtime import (
     command,
     graphs,
@@ -33,7 +35,8 @@ from audits.runtime.report import Report, Result, environment
 from audits.runtime.trial import SMALL, TINY, Trial, small_config, small_trial
 from audits.runtime.witness import Testimony
 from audits.static.errors import AuditInputError
-from ris_pipeline.errors import nearest_name
+from ris_pipeline.errors import ConfigError
+from ris_pipeline.training.loop import resolve_device
 
 PREFIX = ("RUN", "PATH", "DATA")
 
@@ -149,10 +152,7 @@ GROUPS: tuple[Group, ...] = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = command.parser(" runtime", "Audit small, real runs of training, search and generation.")
-    options.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
-    options.add_argument(
-        "--select", action="append", default=[], metavar="CODES", help="only these checks; RUN, PATH and DATA stand for all of theirs"
-    )
+    options.add_argument("--device", default="cpu", help="cpu (default), auto, or a CUDA device: cuda, cuda:1")
     options.add_argument(
         "--accept-ops",
         action="store_true",
@@ -163,22 +163,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _audit_of(chosen: argparse.Namespace) -> Report:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler announces itself on standard error otherwise
-    wanted = selected(chosen.select)
+    wanted = command.selected(chosen.select, PREFIX)
+    _require_device(chosen.device)
     with _session(chosen.device, compiling=chosen.accept_ops or bool({"RUN014", "RUN015"} & wanted)) as session:
         return _accept(session) if chosen.accept_ops else audit(session, wanted)
 
 
-def selected(values: Sequence[str]) -> set[str]:
-    """Codes that ``--select`` asks for.
-
-    Raises:
-        AuditInputError: a code that does not exist.
-    """
-    asked = [code for value in values for code in value.replace(",", " ").split()]
-    for code in asked:
-        if code not in MANUAL and code not in PREFIX:
-            raise AuditInputError(f"--select: expected codes of checks, got {code!r}{nearest_name(code, MANUAL)}")
-    return {code for code in MANUAL if not asked or code in asked or code.rstrip("0123456789") in asked}
+def _require_device(name: str) -> None:
+    """Refuse a device that is not there before any check runs, for each of them would meet it anew."""
+    try:
+        resolve_device(name)
+    except ConfigError as error:
+        cuda = torch.cuda.device_count()
+        raise AuditInputError(f"--device: expected cpu, auto or a CUDA device (there are {cuda} here), got {name!r}") from error
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from audits.runtime.advice import ADVICE
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import FORMATS, Report, show
 from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
 from audits.static.report import write_atomically
+from audits.static.rules import all_rules
 from ris_pipeline.errors import RisError, nearest_name
 
 FINE, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
@@ -25,9 +27,39 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     result.add_argument(
         "--format", action="append", default=[], metavar="FMT[=PATH]", help=f"{', '.join(FORMATS)}; repeatable (default: text)"
     )
-    result.add_argument("--list-checks", action="store_true", help="list the checks and stop")
+    result.add_argument(
+        "--select", action="append", default=[], metavar="CODES", help="only these checks; RUN, PATH or DATA stands for all of its kind"
+    )
+    result.add_argument("--list-checks", "--list-rules", action="store_true", help="list the checks and stop")
     result.add_argument("--explain", metavar="CODE", help="print the manual of a check and stop")
     return result
+
+
+def selected(values: Sequence[str], prefix: str | tuple[str, ...]) -> set[str]:
+    """Codes of the command's checks that ``--select`` asks for; all of them where it asks for none.
+
+    Raises:
+        AuditInputError: a code that does not exist, or that belongs to another command.
+    """
+    families = (prefix,) if isinstance(prefix, str) else prefix
+    known = [code for code in MANUAL if code.startswith(families)]
+    asked = [code for value in values for code in value.replace(",", " ").split()]
+    for code in asked:
+        if code not in known and code not in families:
+            raise AuditInputError(f"--select: unknown check {code!r}; {_suggestion(code, known)}")
+    if values and not asked:
+        raise AuditInputError("--select: expected the code of a check, got none")
+    return {code for code in known if not asked or code in asked or code.rstrip("0123456789") in asked}
+
+
+def _suggestion(code: str, known: Sequence[str]) -> str:
+    """Where an unknown code is explained, else the code that is near, else what there is."""
+    if code in all_rules():
+        return f"it is a rule of the static audit: python -m audits static --explain {code}"
+    if nearest := nearest_name(code, known):
+        return nearest.removeprefix("; ")
+    ends = [[code for code in known if code.startswith(family)] for family in dict.fromkeys(code.rstrip("0123456789") for code in known)]
+    return f"expected one of {', '.join(f'{family[0]} to {family[-1]}' for family in ends)} (see --list-checks)"
 
 
 def run(
@@ -64,9 +96,9 @@ def _run(options: argparse.Namespace, prefix: str | tuple[str, ...], audit: Call
 
 def _explain(code: str) -> int:
     if code not in MANUAL:
-        raise AuditInputError(f"--explain: expected the code of a check, got {code!r}{nearest_name(code, MANUAL)}")
-    check = MANUAL[code]
-    sys.stdout.write(f"{code}: {check.title}\n\n{check.text}\n")
+        raise AuditInputError(f"--explain: unknown check {code!r}; {_suggestion(code, [*MANUAL])}")
+    check, advice = MANUAL[code], ADVICE[code]
+    sys.stdout.write(f"{code}: {check.title}\n\n{check.text}\n\nWhy it matters: {advice.why}\n\nHow to mend: {advice.mend}\n")
     return FINE
 
 

@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _audit_of(chosen: argparse.Namespace) -> Report:
     if chosen.directory is None:
         raise DataError("expected a data folder: python -m audits data DIR")
-    return audit(chosen.directory)
+    wanted = command.selected(chosen.select, PREFIX)
+    report = audit(chosen.directory)
+    report.results = [result for result in report.results if result.code in wanted]
+    return report
 
 
 @dataclass

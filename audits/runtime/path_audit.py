@@ -37,9 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _audit_of(chosen: argparse.Namespace) -> Report:
+    wanted = command.selected(chosen.select, PREFIX)
     checkpoint = None if chosen.weights is None else load_model(Path(chosen.weights))
     with _trial(chosen.data, checkpoint) as trial:
-        return audit(trial, checkpoint)
+        report = audit(trial, checkpoint)
+    report.results = [result for result in report.results if result.code in wanted]
+    return report
 
 
 def own_scenes() -> Report:

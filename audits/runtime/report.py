@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from audits.runtime.advice import ADVICE
 from audits.runtime.manual import MANUAL
 
 SCHEMA_VERSION = 1
@@ -104,14 +105,19 @@ def show(report: Report, console: Console) -> None:
         if not result.passed:
             for name, value in result.evidence.items():
                 console.print(f"    {escape(name)}: {escape(_short(value))}", soft_wrap=True)
-            console.print(f"    why: {escape(MANUAL[result.code].title)} (--explain {result.code})", soft_wrap=True)
+            advice = ADVICE[result.code]
+            console.print(f"    why: {escape(advice.why)} (--explain {result.code})", soft_wrap=True)
+            console.print(f"    mend: {escape(advice.mend)}", soft_wrap=True)
     for name, value in report.facts.items():
         console.print(f"{escape(name)}: {escape(_short(value))}", soft_wrap=True)
     for name, reason in report.incomplete.items():
         console.print(f"[red]could not complete[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
     verdict = "[green]all passed[/]" if report.passed else f"[red]{len(report.failures)} failed, {len(report.incomplete)} incomplete[/]"
     seconds = sum(report.timings_s.values())
-    console.print(f"{report.audit}: {len(report.results)} checks, {verdict}, {seconds:.1f} s", soft_wrap=True)
+    console.print(
+        f"{report.audit}: {len(report.results)} {'check' if len(report.results) == 1 else 'checks'}, {verdict}, {seconds:.1f} s",
+        soft_wrap=True,
+    )
 
 
 def _row_table(rows: Sequence[Row]) -> Table:

@@ -153,13 +153,13 @@ class Algebra:
                     return self.core(given[found.expr.id])
         return None
 
-    def transpose_of(self, place: Place) -> Place | None:
+    def transpose_of(self, place: Place, depth: int = _DEPTH) -> Place | None:
         """X where the expression is X transposed, without conjugation."""
         place = self.core(place)
         inner = operand(place.expr, _TRANSPOSES)
         if inner is not None:
             return self.core(place.at(inner))
-        return next((f for s in self.behind(place) if (f := self.transpose_of(s)) is not None), None)
+        return next((f for s in self.behind(place) if depth and (f := self.transpose_of(s, depth - 1)) is not None), None)
 
     def trace_of(self, place: Place, depth: int = _DEPTH) -> Place | None:
         """X where the expression is the trace of X, up to scalar factors, clamps and reshapes."""

@@ -20,7 +20,7 @@ from audits.static.project import Project
 from audits.static.rules import all_rules
 from audits.static.rules.base import Context, Rule
 from audits.static.rules.sup001 import review
-from audits.static.settings import Settings, nearest
+from audits.static.settings import Settings, suggest_rule
 from audits.static.sources import SourceFile, read_sources
 from audits.static.suppress import apply_suppressions, suppressions
 from audits.static.worker import RECURSION
@@ -38,7 +38,7 @@ def choose_rules(settings: Settings, select: Iterable[str], ignore: Iterable[str
     select, ignore = list(select), list(ignore)
     for code in [*select, *ignore]:
         if code not in rules:
-            raise AuditInputError(f"unknown rule {code!r}; the nearest known one is {nearest(code, list(rules))!r}.")
+            raise AuditInputError(f"unknown rule {code!r}; {suggest_rule(code, [*rules])}.")
     wanted = [r for c, r in rules.items() if (not select or c in select) and c not in ignore]
     missing = [r.code for r in wanted if r.table and r.table not in settings.tables]
     chosen = [r for r in wanted if r.code not in missing]

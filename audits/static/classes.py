@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from audits.static import ir
 from audits.static.engine import Key, Memo
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
-from audits.static.values import WIDE, Cls, Ext, Func, Inst, Overrides, Value, Values
+from audits.static.values import NOTHING, WIDE, Cls, Ext, Func, Inst, Overrides, UnknownValue, Value, Values
 
 if TYPE_CHECKING:
     from audits.static.interp import Interp
@@ -18,6 +19,35 @@ _NOT_IMPLICIT = frozenset(
     {*_CONSTRUCTORS, "__repr__", "__str__", "__init_subclass__", "__class_getitem__", "__del__", "__getstate__",
      "__setstate__", "__reduce__", "__dir__", "__format__", "__sizeof__"}
 )  # fmt: skip
+_MODULES = re.compile(r"^torch\.nn\.(modules\.\w+\.)?(Module|Sequential|ModuleList|ModuleDict)$")
+_OF_MODULES = frozenset(
+    {"add_module", "append", "apply", "bfloat16", "buffers", "children", "clear", "compile", "cpu", "cuda", "double", "eval", "extend",
+     "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "insert", "ipu",
+     "items", "keys", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters",
+     "parameters", "pop", "register_backward_hook", "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+     "register_full_backward_hook", "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
+     "register_load_state_dict_pre_hook", "register_module", "register_parameter", "register_state_dict_post_hook",
+     "register_state_dict_pre_hook", "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to",
+     "to_empty", "train", "type", "update", "values", "xpu", "zero_grad"}
+)  # fmt: skip
+CONTAINER_READS = frozenset({"get", "pop", "values", "items", "keys", "copy", "setdefault", "popleft", "popitem"})
+_OF_TUPLES = frozenset({"_replace", "_asdict", "count", "index", "mro"})
+
+
+def undefined(i: Interp, values: Iterable[Value], name: str) -> ClassInfo | None:
+    """A class of `values` where all of them are instances on which nothing that can be read, bases included, defines `name`."""
+    kept = [v for v in values if not isinstance(v, UnknownValue) and v is not NOTHING]
+    if name.startswith("__") or name in _OF_TUPLES | CONTAINER_READS:
+        return None
+    classes = [v.cls for v in kept if isinstance(v, Inst) and _lacks(i, v, name)]
+    return classes[0] if classes and len(classes) == len(kept) else None
+
+
+def _lacks(i: Interp, value: Inst, name: str) -> bool:
+    if any(members(i, value.cls, n, exact=value.exact) for n in (name, "__getattr__", "__getattribute__")):
+        return False
+    outside = {b for b in i.a.outside_bases(i.unit, value.cls) if not b.startswith(("typing.", "abc.", "builtins.object"))}
+    return all(_MODULES.match(b) for b in outside) and not (outside and name in _OF_MODULES)
 
 
 def members(i: Interp, cls: ClassInfo, name: str, *, exact: bool, after: ClassInfo | None = None) -> Values:
@@ -71,13 +101,17 @@ def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     for base in i.read("bases", cls):
         if isinstance(base, Ext) and base.name.startswith("enum"):
             return []
+    out += meta_calls(i, cls)
     for owner in i.a.mro(i.unit, cls):
-        for meta in i.read("meta", owner):
-            if isinstance(meta, Cls):
-                out += methods(i, meta.cls, "__call__", exact=True)
         for name in _factories(owner):
             out += [v.fn for v in i.read(*i.a.name_key(owner.scope, name, hot=False)) if isinstance(v, Func)]
     return out
+
+
+def meta_calls(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
+    """What a metaclass runs, with the arguments of the call, where `cls` is called."""
+    metas = [meta.cls for owner in i.a.mro(i.unit, cls) for meta in i.read("meta", owner) if isinstance(meta, Cls)]
+    return [fn for meta in metas for fn in methods(i, meta, "__call__", exact=True)]
 
 
 def _factories(cls: ClassInfo) -> list[str]:

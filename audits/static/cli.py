@@ -17,7 +17,7 @@ from audits.static.findings import Report
 from audits.static.report import FORMATS, text, write_atomically
 from audits.static.rules import all_rules
 from audits.static.run import audit
-from audits.static.settings import load_settings, nearest
+from audits.static.settings import load_settings, suggest_rule, suggestion
 
 CLEAN, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE and stop; an existing FILE may only shrink"
     )
     parser.add_argument("--stats", action="store_true", help="print counts and times to standard error")
-    parser.add_argument("--list-rules", action="store_true", help="list the rules and stop")
+    parser.add_argument("--list-rules", "--list-checks", action="store_true", help="list the rules and stop")
     parser.add_argument("--explain", metavar="CODE", help="print a rule's manual with its cases and stop")
     return parser
 
@@ -115,7 +115,7 @@ def _codes(values: list[str]) -> list[str]:
 def _output(text_: str) -> tuple[str, Path | None]:
     name, equals, path = text_.partition("=")
     if name not in FORMATS:
-        raise AuditInputError(f"--format: unknown format {name!r}; the nearest known one is {nearest(name, [*FORMATS])!r}.")
+        raise AuditInputError(f"--format: unknown format {name!r}; {suggestion(name, [*FORMATS])}.")
     if equals and not path:
         raise AuditInputError(f"--format: expected a path after '{name}='.")
     return name, Path(path) if path else None
@@ -136,7 +136,7 @@ def _emit(report: Report, name: str, path: Path | None) -> None:
 def _explain(code: str) -> int:
     rules = all_rules()
     if code not in rules:
-        raise AuditInputError(f"--explain: unknown rule {code!r}; the nearest known one is {nearest(code, [*rules])!r}.")
+        raise AuditInputError(f"--explain: unknown rule {code!r}; {suggest_rule(code, [*rules])}.")
     rule = rules[code]
     sys.stdout.write(f"{rule.code}: {rule.title}\n\n{rule.manual}\nHow to mend: {rule.mend}\n\n")
     for title, cases in (("Finds", rule.invalid), ("Allows", rule.valid), ("Known limits: misses", rule.limits)):

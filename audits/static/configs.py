@@ -352,6 +352,10 @@ class Configs:
                 elif getattr(callee, "name", "") in ("copy.deepcopy", "copy.copy", "dataclasses.replace", "attrs.evolve") and expr.args:
                     found |= self.values(unit, expr.args[0].value)
             return frozenset(found)  # type: ignore[arg-type]
+        if isinstance(expr, ir.Subscript):
+            # A container stands for its elements, unless it is itself the configuration.
+            own = {c for c, s in self.of_class.items() if s.mapping or s.is_tuple}
+            return frozenset(v for v in self.values(unit, expr.value) if not (isinstance(v, Inst) and v.cls in own))
         return frozenset()
 
     def rooted(self, expr: ir.Expr) -> bool:

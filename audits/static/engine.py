@@ -58,6 +58,7 @@ class Unit:
     body: list[ir.Stmt] = field(default_factory=list)
     enters: bool = False
     parts: list[Unit] = field(default_factory=list)
+    nodes: tuple[ir.Node, ...] = ()
 
     def split(self) -> None:
         """Make the parts; they share what is noted by node."""
@@ -111,6 +112,7 @@ class Analysis:
         self.mro_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.below_cache: dict[ClassInfo, list[ClassInfo]] = {}
         self.memos: dict[Key, Memo] = {}
+        self.operations: dict[ir.Node, dict[str, ir.Call]] = {}  # the calls of special methods that an operator amounts to
         self._members: dict[Key, Member] = {}
         self.returning: dict[FunctionInfo, bool] = {}
         self._full: set[Key] = set()

@@ -98,3 +98,20 @@ def key(expr: ir.Expr) -> str:
     inner = ",".join(key(c) for c in ir.children(expr) if isinstance(c, ir.Expr))
     arguments = ",".join(key(c.value) for c in ir.children(expr) if isinstance(c, ir.Arg))
     return f"{type(expr).__name__}{getattr(expr, 'op', '')}({inner};{arguments})"
+
+
+def without_neutral(expr: ir.Expr) -> ir.Expr:
+    """X of `+x`, `x + 0`, `1 * x`, `x / 1` and the like."""
+    while True:
+        if isinstance(expr, ir.UnaryOp) and expr.op == "+":
+            expr = expr.operand
+        elif isinstance(expr, ir.BinOp) and _neutral(expr.right, {"+": 0, "-": 0, "*": 1, "/": 1, "**": 1}.get(expr.op)):
+            expr = expr.left
+        elif isinstance(expr, ir.BinOp) and _neutral(expr.left, {"+": 0, "*": 1}.get(expr.op)):
+            expr = expr.right
+        else:
+            return expr
+
+
+def _neutral(expr: ir.Expr, value: int | None) -> bool:
+    return isinstance(expr, ir.Constant) and value is not None and not isinstance(expr.value, bool) and expr.value == value

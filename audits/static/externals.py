@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from audits.static import ir, lookup, solvers
+from audits.static import callbacks, ir, lookup, solvers
 from audits.static.engine import Issue
 from audits.static.project import ClassInfo, FunctionInfo, Scope, function_of
 from audits.static.values import (
@@ -42,37 +42,9 @@ if TYPE_CHECKING:
     from audits.static.interp import Interp
 
 _DATA_BUILTINS = frozenset(
-    [
-        "len",
-        "isinstance",
-        "issubclass",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "repr",
-        "print",
-        "format",
-        "hash",
-        "id",
-        "abs",
-        "round",
-        "hasattr",
-        "callable",
-        "ord",
-        "chr",
-        "bytes",
-        "any",
-        "all",
-        "pow",
-        "divmod",
-        "range",
-        "input",
-        "open",
-        "slice",
-        "complex",
-    ]
-)
+    ["len", "isinstance", "issubclass", "int", "float", "bool", "str", "repr", "print", "format", "hash", "id", "abs", "round", "hasattr",
+     "callable", "ord", "chr", "bytes", "any", "all", "pow", "divmod", "range", "input", "open", "slice", "complex"]
+)  # fmt: skip
 _NOT_HOLDING = frozenset({"functools.wraps", "functools.update_wrapper", "typing.TypeVar", "logging.getLogger"})
 _SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace"})
 # Methods that a class inherits from outside the packages, such as those of nn.Module, and that return the object itself.
@@ -105,6 +77,7 @@ class Argument:
 def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
     """Evaluate a call: bind its arguments, and return what it may return."""
     callees = i.eval(node.func, scope, "callee_of_call")
+    callees |= {Func(fn, bound=True) for c in callees if isinstance(c, Cls) for fn in lookup.meta_calls(i, c.cls)}
     quiet = {c.name for c in callees if isinstance(c, Ext)} & {"builtins.isinstance", "builtins.issubclass"}
     arguments = []
     for position, arg in enumerate(node.args):
@@ -115,6 +88,7 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         i.issue(node, "one of too many different values to tell them apart is called", "call what is meant by its name")
     if isinstance(node.func, ir.Attribute):
         _method_effects(i, node, node.func, arguments, scope)
+        _unreadable(i, node.func, callees)
     out: set[Value] = set()
     for callee in callees:
         out |= apply(i, callee, arguments, node, scope)
@@ -132,11 +106,19 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
     if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
-        return set()
+        return {v for v in receivers if isinstance(v, Func)} if func.attr in lookup.CONTAINER_READS else set()
     if func.attr in _RETURNING_SELF and callees and all(isinstance(c, Ext) for c in callees):
         return {v for v in receivers if isinstance(v, Inst)}
     out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
     return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
+
+
+def _unreadable(i: Interp, func: ir.Attribute, callees: Values) -> None:
+    # What a known class holds under a name that is bound nowhere may be anything.
+    if i.hot and callees and not any(isinstance(c, (Func, Named, Overrides, Cls, Inst)) for c in callees):
+        cls = lookup.undefined(i, i.unit.receivers.get(func, EMPTY), func.attr)
+        if cls is not None:
+            i.issue(func, f"{func.attr!r} of {cls.symbol} is called, and nothing in the packages defines it", "define it in the class")
 
 
 def _call_anything(i: Interp, node: ir.Call) -> None:
@@ -161,6 +143,9 @@ def _method_effects(i: Interp, node: ir.Call, func: ir.Attribute, arguments: lis
         for receiver in i.unit.receivers.get(func, EMPTY):
             if isinstance(receiver, Inst):
                 i.a.push(("parts", receiver.cls), {v for v in passed if isinstance(v, (Inst, Func))})
+            if func.attr in ("add_module", "register_module"):
+                for name in (v.value for v in passed if isinstance(v, Const)):
+                    lookup.store_named(i, receiver, name, passed, node)
     if func.attr.startswith("register") or func.attr == "setup_context":
         for receiver in i.unit.receivers.get(func, EMPTY):
             if isinstance(receiver, Func):
@@ -316,6 +301,8 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
             elif isinstance(callee, Cls):
                 passed |= _construct(i, callee, arguments[1:])
         return passed or {UNKNOWN}
+    if name in callbacks.CALLING:
+        return (passed | callbacks.run(i, values)) or {OUTSIDE}
     if name in _SAME or name.startswith(("builtins.", "itertools.", "operator.")):
         if name == "dataclasses.replace":
             _replace(i, arguments)
@@ -420,6 +407,16 @@ def _dataclass_fields(i: Interp, arguments: list[Argument], node: ir.Call, scope
     return frozenset(Const(name) for cls in owners for name in _fields(i, cls)) or frozenset((UNKNOWN,))
 
 
+def _field(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
+    # What a field holds at first: its default, or what its factory makes.
+    out: set[Value] = set(held(v for a in arguments for v in a.values))
+    for argument in arguments:
+        out |= argument.values if argument.keyword == "default" else set()
+        for made in argument.values if argument.keyword in ("default_factory", "factory") else ():
+            out |= apply(i, made, [], node, scope) if isinstance(made, (Func, Cls)) else set()
+    return frozenset(out) or frozenset((OUTSIDE,))
+
+
 def _methodcaller(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
     names = [v for a in arguments for v in a.values]
     literal = {Ext(f"?.{v.value.rsplit('.', 1)[-1]}") for v in names if isinstance(v, Const)}
@@ -430,7 +427,7 @@ def _methodcaller(i: Interp, arguments: list[Argument], node: ir.Call, scope: Sc
 
 _SPECIAL = {
     "operator.methodcaller": _methodcaller, "operator.attrgetter": _methodcaller,
-    "dataclasses.fields": _dataclass_fields,
+    "dataclasses.fields": _dataclass_fields, "dataclasses.field": _field, "attrs.field": _field, "attr.ib": _field,
     "builtins.getattr": _getattr, "builtins.setattr": _setattr, "builtins.super": _super, "builtins.vars": _vars,
     "builtins.globals": lambda i, arguments, node, scope: frozenset((Namespace(Mod(scope.module)),)),
     "builtins.locals": lambda i, arguments, node, scope: frozenset((Namespace(Mod(scope.module)),)),

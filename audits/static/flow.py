@@ -40,6 +40,8 @@ class Flow:
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
         self._definitions: dict[object, dict[str, list[ir.Expr]]] = {}
+        self._imports_of: dict[ModuleInfo, list[tuple[str, str, ModuleInfo]]] = {}
+        self._found_imports: dict[tuple[ModuleInfo, str], list[Place]] = {}
         self.call_sites: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] = {}
         self.constructions: dict[ClassInfo, list[tuple[ir.Call, Unit]]] = {}
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
@@ -104,28 +106,36 @@ class Flow:
         out = [Place(e, fn.module, fn) for e in self._in(fn, fn.node.body).get(name, [])]
         return out + self.arguments(fn, name)
 
-    def _imported(self, module: ModuleInfo, name: str, through: frozenset[tuple[ModuleInfo, str]] = frozenset()) -> list[Place]:
-        """What an imported name is; modules that import it from each other in a circle give nothing."""
-        if (module, name) in through:
-            return []
-        through |= {(module, name)}
-        for node in ir.walk_own(module.tree.body):
-            if isinstance(node, ir.ImportFrom):
-                for original, asname in node.names:
-                    source = self.analysis.project.modules.get(module.absolute(node.module, node.level))
-                    if original == "*" and source is not None and source is not module and name in source.scope.names:
-                        return self.module_name(source, name, through)
-                    if (asname or original) == name and source is not None and source is not module:
-                        defined = self._in(source, source.tree.body).get(original, [])
-                        if defined:
-                            return [Place(e, source, None) for e in defined]
-                        return self._imported(source, original, through)
+    def _imported(self, module: ModuleInfo, name: str) -> list[Place]:
+        key = (module, name)
+        if key not in self._found_imports:
+            self._found_imports[key] = []  # modules may import a name from one another in a circle
+            self._found_imports[key] = self._find_import(module, name)
+        return self._found_imports[key]
+
+    def _find_import(self, module: ModuleInfo, name: str) -> list[Place]:
+        for original, bound, source in self._imports(module):
+            if original == "*" and name in source.scope.names:
+                return self.module_name(source, name)
+            if bound == name:
+                return self.module_name(source, original)
         return []
 
-    def module_name(self, module: ModuleInfo, name: str, through: frozenset[tuple[ModuleInfo, str]] = frozenset()) -> list[Place]:
+    def _imports(self, module: ModuleInfo) -> list[tuple[str, str, ModuleInfo]]:
+        if module not in self._imports_of:
+            found = []
+            for node in ir.walk_own(module.tree.body):
+                if isinstance(node, ir.ImportFrom):
+                    source = self.analysis.project.modules.get(module.absolute(node.module, node.level))
+                    if source is not None and source is not module:
+                        found += [(original, asname or original, source) for original, asname in node.names]
+            self._imports_of[module] = found
+        return self._imports_of[module]
+
+    def module_name(self, module: ModuleInfo, name: str) -> list[Place]:
         """The values of a module-level name."""
         found = [Place(e, module, None) for e in self._in(module, module.tree.body).get(name, [])]
-        return found or self._imported(module, name, through)
+        return found or self._imported(module, name)
 
     def arguments(self, fn: FunctionInfo, name: str) -> list[Place]:
         """What the call sites pass for a parameter, and its default."""

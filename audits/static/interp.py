@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from audits.static import externals, ir, lookup, statements
+from audits.static import externals, ir, lookup, operators, statements
 from audits.static.engine import Analysis, Issue, Key, Ref, Unit
 from audits.static.project import FunctionInfo, Scope, bound_names, function_of, lookup_scope
 from audits.static.values import (
@@ -190,6 +190,9 @@ class Interp:
         elif isinstance(target, ir.Subscript):
             keys = self.eval(target.index, scope)
             self.store_into(target.value, values | {k for k in keys if isinstance(k, Const)}, scope, target, keys)
+            written = (source, values) if source is not None else (target, values)
+            owners = self.eval(target.value, scope, "receiver")
+            operators.give(self, target, target.value, owners, ("__setitem__",), (target.index, keys), written)
         elif isinstance(target, ir.Starred):
             self.store(target.value, values, scope, None)
         elif isinstance(target, ir.Sequence):
@@ -307,6 +310,7 @@ class Interp:
             texts = [(a, b) for a in left if isinstance(a, Const) for b in right if isinstance(b, Const)]
             if texts and len(texts) == len(left) * len(right) <= 64:
                 return frozenset(Const(a.value + b.value) for a, b in texts)
+        operators.binary(self, node, left, right)
         out = lookup.operator_results(self, left | right)
         if {POSITIVE, NEGATIVE} & (left | right):
             left, right = (frozenset(NUMBER if v in _OPPOSITE else v for v in side) for side in (left, right))
@@ -330,13 +334,14 @@ class Interp:
         return EMPTY.union(*(self.eval(v, scope, use) for v in node.values))
 
     def _compare(self, node: ir.Compare, scope: Scope, use: str) -> Values:
-        for part in (node.left, *node.comparators):
-            self.eval(part, scope, "receiver" if set(node.ops) <= {"is", "is not"} else "value")
+        use = "receiver" if set(node.ops) <= {"is", "is not"} else "value"
+        operators.compared(self, node, [self.eval(part, scope, use) for part in (node.left, *node.comparators)])
         return frozenset((NUMBER,))
 
     def _subscript(self, node: ir.Subscript, scope: Scope, use: str) -> Values:
         base = self.eval(node.value, scope, "receiver")
         index = self.eval(node.index, scope, "receiver" if any(isinstance(b, Ext) for b in base) else "value")
+        operators.give(self, node, node.value, base, ("__getitem__",), (node.index, index))
         values = lookup.items(self, base, index, node)
         self.record(values, node, use)
         return values

@@ -13,8 +13,16 @@ from functools import cache
 from typing import Any
 
 
+class _Walked:
+    """What walks remember: a tree no longer changes its shape once it is lowered. Neither is stored with the facts."""
+
+    __slots__ = ("below", "own")
+    below: tuple[Node, ...]
+    own: tuple[list[Stmt], tuple[Node, ...]]
+
+
 @dataclass(slots=True, eq=False)
-class Node:
+class Node(_Walked):
     """Anything with a place in a file."""
 
     line: int
@@ -429,8 +437,16 @@ def _child_fields(kind: Any) -> tuple[str, ...]:
 _PLACE = {"line", "column", "end_line", "end_column", "comments", "code_lines"}
 
 
-def children(node: Node) -> Iterator[Node]:
+def children(node: Node) -> tuple[Node, ...]:
     """The nodes directly below `node`, in source order of its fields."""
+    try:
+        return node.below
+    except AttributeError:
+        node.below = out = tuple(_children(node))  # type: ignore[misc]  # the slot is the base class's
+        return out
+
+
+def _children(node: Node) -> Iterator[Node]:
     kind: Any = type(node)
     for name in _child_fields(kind):
         value = getattr(node, name)
@@ -448,17 +464,26 @@ def walk(node: Node) -> Iterator[Node]:
     while stack:
         current = stack.pop()
         yield current
-        stack.extend(reversed(list(children(current))))
+        stack.extend(reversed(children(current)))
 
 
 def walk_own(body: list[Stmt]) -> Iterator[Node]:
     """Everything in `body` that runs with it: nested functions and classes are yielded but not entered."""
+    if not body:
+        return iter(())
+    known = getattr(body[0], "own", None)
+    if known is None or known[0] is not body:
+        known = body[0].own = body, tuple(_walk_own(body))
+    return iter(known[1])
+
+
+def _walk_own(body: list[Stmt]) -> Iterator[Node]:
     stack: list[Node] = list(reversed(body))
     while stack:
         current = stack.pop()
         yield current
         if not isinstance(current, (Function, ClassDef)):
-            stack.extend(reversed([c for c in children(current) if not isinstance(c, Function)]))
+            stack.extend([c for c in reversed(children(current)) if not isinstance(c, Function)])
 
 
 def dotted(expr: Expr) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from audits.static import ir
 from audits.static.classes import (
+    CONTAINER_READS,
     all_targets,
     call_group,
     call_targets,
@@ -16,10 +17,12 @@ from audits.static.classes import (
     is_module,
     members,
     memo,
+    meta_calls,
     methods,
     overrides,
     parts,
     text_methods,
+    undefined,
 )
 from audits.static.engine import Analysis, Issue
 from audits.static.project import FunctionInfo, ModuleInfo
@@ -53,7 +56,6 @@ from audits.static.values import (
 if TYPE_CHECKING:
     from audits.static.interp import Interp
 
-CONTAINER_READS = frozenset({"get", "pop", "values", "items", "keys", "copy", "setdefault", "popleft", "popitem"})
 _AUTOGRAD = ("forward", "backward", "setup_context", "jvp", "vmap")
 _DATA = re.compile(
     r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
@@ -428,20 +430,6 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
 
 
 __all__ = [
-    "NUMBER",
-    "all_targets",
-    "attribute",
-    "attributes",
-    "call_group",
-    "call_targets",
-    "constructors",
-    "elements",
-    "entered",
-    "implicit_methods",
-    "items",
-    "members",
-    "methods",
-    "overrides",
-    "parts",
-    "text_methods",
+    "CONTAINER_READS", "NUMBER", "all_targets", "attribute", "attributes", "call_group", "call_targets", "constructors", "elements",
+    "entered", "implicit_methods", "items", "members", "meta_calls", "methods", "overrides", "parts", "text_methods", "undefined",
 ]  # fmt: skip

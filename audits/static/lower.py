@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import tokenize
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import libcst as cst
-from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from audits.static import ir
 from audits.static.aliases import use_usual_names
 from audits.static.errors import AuditInputError
 from audits.static.nesting import Nesting
+from audits.static.positions import Span, positions
+from audits.static.syntax import explain_syntax
 
 _NEGATED_OPS = {"NotIn": "not in", "IsNot": "is not", "In": "in", "Is": "is"}
 
@@ -30,13 +32,12 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
         raise AuditInputError(f"{label}:{deep[0]}: {deep[1]}, which is more than can be analysed.")
     try:
         module = cst.parse_module(text)
-        wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
-        positions = wrapper.resolve(PositionProvider)
-        tree = Lowering(positions).module(wrapper.module)
+        tree = Lowering(positions(module)).module(module)
         use_usual_names(tree)
         return tree, text.splitlines()
     except cst.ParserSyntaxError as error:
-        raise AuditInputError(f"{label}:{error.raw_line}: expected Python that parses, but got a syntax error.") from error
+        line, words = explain_syntax(text, error)
+        raise AuditInputError(f"{label}:{line}: expected Python that parses, but got a syntax error: {words}.") from error
     except RecursionError as error:
         raise AuditInputError(f"{label}: the code is nested too deeply to be analysed.") from error
 
@@ -63,27 +64,28 @@ def _decode(source: bytes, label: str) -> str:
 class Lowering:
     """Turns LibCST nodes into `ir` nodes; `like` gives one place to everything that has none of its own."""
 
-    def __init__(self, positions: Mapping[Any, Any], like: ir.Node | None = None) -> None:
-        self._positions = positions
+    def __init__(self, spans: Mapping[cst.CSTNode, Span], like: ir.Node | None = None) -> None:
+        self._spans = spans
         self._like = like
 
     def module(self, node: cst.Module) -> ir.Module:
         """The whole file, with its comments by line."""
         comments: dict[int, str] = {}
         code_lines: set[int] = set()
-        for item, place in self._positions.items():
+        for item, span in self._spans.items():
             if isinstance(item, cst.Comment):
-                comments[place.start.line] = item.value
-            elif isinstance(item, (cst.BaseSmallStatement, cst.BaseExpression)):
-                code_lines.add(place.start.line)
+                comments[span[0]] = item.value
+            elif _is_code(type(item)):
+                code_lines.add(span[0])
         return ir.Module(1, 1, 1, 1, self._block(node.body), comments, code_lines)
 
     def _at(self, node: cst.CSTNode) -> tuple[int, int, int, int]:
-        place: CodeRange | None = self._positions.get(node)
-        if place is None:
+        span = self._spans.get(node)
+        if span is None:
             like = self._like
             return (like.line, like.column, like.end_line, like.end_column) if like else (1, 1, 1, 1)
-        return place.start.line, place.start.column + 1, place.end.line, place.end.column + 1
+        line, column, end_line, end_column = span
+        return line, column + 1, end_line, end_column + 1
 
     # -- statements
 
@@ -386,6 +388,11 @@ class Lowering:
 
     def _named(self, node: cst.NamedExpr) -> ir.Expr:
         return ir.NamedExpr(*self._at(node), target=self.expr(node.target), value=self.expr(node.value))
+
+
+@cache
+def _is_code(kind: type[cst.CSTNode]) -> bool:
+    return issubclass(kind, (cst.BaseSmallStatement, cst.BaseExpression))
 
 
 def _dotted(node: Any) -> str:

@@ -41,14 +41,19 @@ class Member:
         cls, name, after = self._cls, self._name, self._after
         analysis.read(self, ("family", cls))
         found: list[Iterable[Value]] = []
+        own = set(analysis.order(cls))
         for candidate in [cls] if self._exact else [cls, *analysis.below(cls)]:
             order = analysis.order(candidate)
+            inherited: set[ClassInfo] = set()
             if after is not None:
                 order = order[order.index(after) + 1 :] if after in order else []
-            elif candidate is not cls and cls in order:
-                order = order[: order.index(cls)]
+            elif candidate is not cls:
+                inherited = own
+                if len(analysis.cells.get(("bases", candidate), ())) > 1:
+                    analysis.read(self, ("family", candidate))  # its other bases may have what a mixin uses
             owner = next((o for o in order if name in o.scope.names), None)
-            if owner is not None:
+            order = [o for o in order if o not in inherited]
+            if owner is not None and owner not in inherited:
                 found.append(analysis.read(self, analysis.name_key(owner.scope, name, hot=False)))
             if after is None:
                 found += [analysis.read(self, ("attr", o, name)) for o in order]

@@ -49,6 +49,9 @@ class Origins(Variables):
 
     def _subscript(self, demand: Demand, expr: ir.Subscript) -> Answer:
         index = expr.index
+        operated = self._operated(demand, expr)
+        if operated is not None:
+            return operated
         if isinstance(index, ir.Slice):
             return Answer("moved", (self.to(demand, expr.value, demand.path),))
         if isinstance(index, ir.Constant):
@@ -115,7 +118,8 @@ class Origins(Variables):
         place, path = demand.place, demand.path
         targets = self.targets(place)
         out: list[Demand] = []
-        chosen = self._chosen_functions(demand, expr) if len(targets) > 1 else {}
+        operator = isinstance(expr.func, ir.Attribute) and expr.func.attr.startswith("__")  # chosen by its object, not by a table
+        chosen = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else {}
         for fn, bound in targets:
             frame = self.enter(fn, expr, place, demand.frame, bound)
             if frame is not None:
@@ -124,6 +128,10 @@ class Origins(Variables):
                 return Answer("cycle")
         classes = self.classes(place)
         for cls in classes:
+            iterated = self._iterated(demand, cls) if path and path[0][0] == "elem" else []
+            if iterated:
+                out += iterated
+                continue
             if not path or path[0][0] == "elem":
                 return Answer("construct", self._parts(demand, expr))
             out += self._constructed(demand, expr, cls)
@@ -132,6 +140,17 @@ class Origins(Variables):
         if targets or classes:
             return Answer("unknown", self._parts(demand, expr))
         return self._outside(demand, expr)
+
+    def _iterated(self, demand: Demand, cls: ClassInfo) -> list[Demand]:
+        # What iterating over a new object of the packages yields.
+        order = self.analysis.mro_cache.get(cls) or [cls]
+        for name, path in (("__iter__", demand.path), ("__next__", demand.path[1:]), ("__getitem__", demand.path[1:])):
+            for owner in order:
+                fn = owner.module.functions.get(f"{owner.qualname}.{name}")
+                found = self._returned(replace(demand, path=path), fn, None) if fn is not None else []
+                if found:
+                    return found
+        return []
 
     def _chosen_functions(self, demand: Demand, expr: ir.Call) -> dict[FunctionInfo, tuple[Bound, ...]]:
         # `table[key](...)`: the condition under which each function of the table is the one that is called.
@@ -244,7 +263,18 @@ class Origins(Variables):
             out.append(self.to(demand, value, demand.path, guards))
         return Answer("moved", tuple(out if expr.op == "or" else out[-1:]))
 
+    def _operated(self, demand: Demand, expr: ir.Expr) -> Answer | None:
+        # An operator of one of the packages' own classes is a call of its method.
+        calls = self.flow.unit(demand.place).calls
+        made = [c for c in self.analysis.operations.get(expr, {}).values() if c in calls]
+        answers = [self._call(replace(demand, place=demand.place.at(c)), c) for c in made]
+        found = tuple(d for a in answers if a.kind == "moved" for d in a.demands)
+        return Answer("moved", found) if found else None
+
     def _binop(self, demand: Demand, expr: ir.BinOp) -> Answer:
+        operated = self._operated(demand, expr)
+        if operated is not None:
+            return operated
         if expr.op == "|" and demand.path:
             return Answer("moved", (self.to(demand, expr.right, demand.path), self.to(demand, expr.left, demand.path)))
         if expr.op == "+" and demand.path:

@@ -49,6 +49,7 @@ class Primary:
         self.name = name
         self.scores = origins.score_values(name)
         self._deciding: set[int] = set()
+        self._nested: list[None] = []
 
     # -- alternatives
 
@@ -58,6 +59,7 @@ class Primary:
         names: dict[tuple[object, ...], str] = {}
         homes: dict[tuple[object, ...], Place] = {}
         signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
+        helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             own = _quantity(demand.expr)
@@ -65,6 +67,7 @@ class Primary:
                 homes.setdefault(demand.key, demand.place)
             home = None if own else homes.get(demand.key)
             what = own or names.get(demand.key, "")
+            helped = not own and demand.key in helpers
             if is_infinite(demand.expr):
                 out.append(Leaf("worst", demand))
                 return False
@@ -73,12 +76,17 @@ class Primary:
             if turned:
                 out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
                 return False
+            if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
+                out.extend(known)
+                return False
             if following and (answer.kind != "arithmetic" or not what):
                 for inner in following:
                     names[inner.key] = what
                     if demand.key in homes:
                         homes.setdefault(inner.key, homes[demand.key])
                     signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
+                    if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
+                        helpers.add(inner.key)
                 return following
             if answer.kind.startswith("mixed"):
                 for inner in answer.demands:
@@ -96,7 +104,8 @@ class Primary:
                 if not none:
                     out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
             else:
-                out.append(Leaf(what or "unknown", demand, hidden, signs.get(demand.key, False), home))
+                lost = helped and answer.kind in ("unknown", "parameter", "function")
+                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, signs.get(demand.key, False), home))
             return False
 
         self.origins.walk(start, visit, apart=True)
@@ -106,9 +115,22 @@ class Primary:
         # `record[config.primary]`
         return isinstance(expr, ir.Subscript) and self.mentioned(expr.index)
 
+    def _known(self, parts: Iterable[Demand]) -> list[Leaf]:
+        # What a formula is made of says more than the name of the helper that it stands in.
+        if len(self._nested) > 3:
+            return []
+        self._nested.append(None)
+        try:
+            found = [leaf for part in parts for leaf in self.leaves(part)]
+        finally:
+            self._nested.pop()
+        return found if {LOSS, "score"} & {leaf.what for leaf in found} else []
+
     def _following(self, demand: Demand, answer: Answer) -> tuple[Demand, ...] | list[Demand]:
         expr = demand.expr
-        if answer.kind in ("moved", "arithmetic"):
+        if answer.kind == "arithmetic":
+            return [d for d in answer.demands if not isinstance(d.expr, ir.Constant)] or answer.demands
+        if answer.kind == "moved":
             return answer.demands
         if isinstance(expr, ir.Call) and answer.kind == "outside":
             name = ir.last_name(expr.func)
@@ -135,6 +157,14 @@ class Primary:
     def open(self, leaf: Leaf) -> bool:
         """Whether an alternative hangs on more than the primary where the score is configured."""
         return any(self.holds(b, SCORE) is None for b in leaf.demand.guards)
+
+    def chosen(self, leaf: Leaf) -> bool:
+        """Whether an alternative stands in `min` or `max`, or is taken because it is smaller, whatever is configured."""
+        tests = [b.guard.test for b in leaf.demand.guards]
+        ordered = [t for t in tests if isinstance(t, ir.Compare) and set(t.ops) <= {"<", "<=", ">", ">="}]
+        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests) or any(
+            leaf.what == _quantity(side) for t in ordered for side in (t.left, *t.comparators)
+        )
 
     def decided(self, leaves: list[Leaf]) -> bool:
         """Whether the primary has a say at all."""

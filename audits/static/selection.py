@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from audits.static import ir
-from audits.static.expressions import key
+from audits.static.expressions import key, without_neutral
 from audits.static.flow import Flow, Place, pairs_of
-from audits.static.origins import Demand, Origins, field_names, is_infinite
+from audits.static.origins import Answer, Demand, Origins, field_names, is_infinite
 from audits.static.primary import LOSS, SCORE, Leaf, Primary
 from audits.static.project import FunctionInfo
 from audits.static.selection_names import (
@@ -162,7 +162,11 @@ class Selection:
         return f"does not depend on {self.primary!r}"
 
     def _plain_loss(self, leaf: Leaf) -> bool:
-        return leaf.what == "loss" and self.quantities.possible(leaf, SCORE) and not self.quantities.open(leaf)
+        return (
+            leaf.what == "loss"
+            and self.quantities.possible(leaf, SCORE)
+            and (self.quantities.chosen(leaf) or not self.quantities.open(leaf))
+        )
 
     def fallbacks(self, start: Demand) -> Iterator[tuple[Leaf, str]]:
         """The alternatives of a value that stand in for a metric that could not be computed."""
@@ -393,4 +397,23 @@ class Selection:
         if isinstance(expr, ir.Sequence):
             return any(self._returns_best(place.at(i), depth - 1) for i in expr.items)
         sources = [s for s in self.flow.sources(place) if not is_initial(s.expr)]
-        return bool(sources) and any(self._returns_best(s, depth - 1) for s in sources)
+        return any(self._returns_best(s, depth - 1) for s in sources) or self._comes_from_best(place)
+
+    def _comes_from_best(self, place: Place) -> bool:
+        found: list[Demand] = []
+
+        def visit(demand: Demand, answer: Answer) -> bool | list[Demand]:
+            expr = demand.expr
+            field = demand.path[0][1] if demand.path and demand.path[0][0] == "field" else None
+            if field in self.best_names or (
+                not demand.path and isinstance(expr, (ir.Name, ir.Attribute)) and ir.last_name(expr) in self.best_names
+            ):
+                found.append(demand)
+                return False
+            plain = without_neutral(expr)
+            if plain is not expr:
+                return [self.origins.to(demand, plain, demand.path)]
+            return answer.kind == "moved"
+
+        self.origins.walk(Demand(place), visit, 400)
+        return bool(found)

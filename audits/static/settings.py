@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,7 +105,20 @@ def parse_settings(table: Any, *, source: str = "pyproject.toml", lines: Mapping
 def _refuse_unknown(section: Mapping[str, Any], known: list[str], where: str) -> None:
     for key in section:
         if key not in known:
-            raise AuditInputError(f"{where}: unknown key {key!r}; the nearest known one is {nearest(key, known)!r}.")
+            raise AuditInputError(f"{where}: unknown key {key!r}; {suggestion(key, known)}.")
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """What to say of an unknown word: the one that was probably meant, else all there are."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"the nearest known one is {near[0]!r}" if near else f"expected one of {', '.join(known)}"
+
+
+def suggest_rule(code: str, known: list[str]) -> str:
+    """The same for the code of a rule; a check of another audit is explained there."""
+    if re.fullmatch(r"(RUN|PATH|DATA)\d{3}", code):
+        return f"it is a run-time check: python -m audits runtime --explain {code}"
+    return suggestion(code, known)
 
 
 def nearest(word: str, known: list[str]) -> str:

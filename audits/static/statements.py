@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from audits.static import externals, ir, lookup
+from audits.static import externals, ir, lookup, operators
 from audits.static.project import FunctionInfo, Scope
 from audits.static.values import EMPTY, NOTHING, Cls, Ext, ExtInst, Func, Inst, Value, Values
 
@@ -85,7 +85,9 @@ def _assign_stmt(i: Interp, node: ir.Assign, scope: Scope) -> None:
 
 
 def _aug_assign(i: Interp, node: ir.AugAssign, scope: Scope) -> None:
-    values = i.eval(node.value, scope) | i.eval(node.target, scope)
+    given, held = i.eval(node.value, scope), i.eval(node.target, scope)
+    operators.binary(i, node, held, given)
+    values = given | held
     i.store(node.target, values, scope, None)
 
 

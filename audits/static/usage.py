@@ -17,6 +17,12 @@ _DEPTH = 6
 
 def own_nodes(unit: Unit) -> Iterator[ir.Node]:
     """Everything that runs with the unit: class bodies included, nested functions and annotations not."""
+    if not unit.nodes:
+        unit.nodes = tuple(_own_nodes(unit))
+    return iter(unit.nodes)
+
+
+def _own_nodes(unit: Unit) -> Iterator[ir.Node]:
     if unit.fn is None:
         yield from _body(unit.module.tree.body)
     else:

@@ -95,6 +95,10 @@ class Origins:
 
     def _step(self, origin: Origin, depth: int) -> list[Origin]:
         expr = origin.place.expr
+        made = self.flow.analysis.operations.get(expr)
+        if made is not None:
+            calls = self.unit(origin.place).calls
+            return [o for c in made.values() if c in calls for o in self._call(self._at(origin, c), c, depth)]
         if isinstance(expr, ir.Name):
             return self._name(origin, expr, depth)
         if isinstance(expr, ir.IfExp):

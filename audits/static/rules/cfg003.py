@@ -253,6 +253,16 @@ _INVALID = (
     _case("a method of the class", "return 1", more="    def change(self, seed):\n        self.seed = seed\n"),
     _case("below a shallow copy", "c = copy.copy(config)\n    c.train.lr = 3"),
     _case("below a replaced one", "c = replace(config, seed=1)\n    c.train.tags.append(3)"),
+    _case("an operand", "return Change() @ config", head="class Change:\n    def __matmul__(self, given):\n        given.seed = 3\n"),
+    _case("an index", "return Change()[config, 1]", head="class Change:\n    def __getitem__(self, parts):\n        parts[0].seed = 3\n"),
+    _case("a call of a class whose metaclass answers", "return Change(config)", head=(
+        "class Meta(type):\n    def __call__(cls, given):\n        given.seed = 3\nclass Change(metaclass=Meta):\n    pass\n")),
+    _case("a function that map runs", "return list(map(change, [config]))", head="def change(given):\n    given.seed = 3\n"),
+    _case("a mixin's other base", "return Both().run(config)", head=(
+        "class Runs:\n    def run(self, given):\n        return self.part(given)\nclass Has:\n    def part(self, given):\n"
+        "        given.seed = 3\nclass Both(Runs, Has):\n    pass\n")),
+    _case("a table that is read by items", "return {n: f(config) for n, f in TABLE.items()}", head=(
+        "def change(given):\n    given.seed = 3\nTABLE = {'full': change}\n")),
     _case("right after the constructor", "config = Config()\n    config.seed = 3\n    return config", arguments="x"),
 )  # fmt: skip
 _VALID = (

@@ -133,6 +133,8 @@ _VALID = (
     _case("the mean power", "return torch.trace(R).real / 144"),
     _case("a derivative of a product", "half = d @ g.mH\n    return half + half.mH", arguments="d, g"),
     _case("two covariances side by side", "return torch.stack([R_pred, R_samp])", arguments="R_pred, R_samp"),
+    _case("a clamped variable at the top of a module stacked", "return m",
+          head="import torch\nx = torch.rand(3)\nx = x.clamp(0, 1)\nm = torch.stack((x, x)).mean(0)\n"),
     _case("a difference of covariances", "return (R_pred - R_samp).abs().sum()", arguments="R_pred, R_samp"),
     _case("an adjoint alone", "return R.mH @ R"),
     _case("a sum of two different matrices", "return a + b.mH", arguments="a, b"),

@@ -78,11 +78,11 @@ class _Check:
         blends = self.blends
         uses = list(blends.uses())
         sampled = [u for u in uses if blends.has_sample(u)]
-        heads, losses = self._goals()
+        heads, losses, lost = self._goals()
         for use in sampled:
             head = any(use.chain[: len(h)] == h for h in heads)
             loss = any(use.chain[: len(c)] == c for c in losses)
-            training = loss or not head
+            training = loss or not (head or lost)
             yield from self._gradient(use, training=training)
             if training:
                 yield from self._options(use)
@@ -95,16 +95,19 @@ class _Check:
     def _is_loss(self, fn: FunctionInfo) -> bool:
         return len(self.blends.covariances.parameters(fn)) > 1 or bool(_LOSS.search(fn.qualname))
 
-    def _goals(self) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
-        # The builder calls, as chains, whose results reach heads and losses.
+    def _goals(self) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]], bool]:
+        # The builder calls, as chains, whose results reach heads and losses, and whether a head's could not be followed:
+        # COV002 reports that, and a call that reaches no loss may then be the head's.
         heads: set[tuple[int, ...]] = set()
         losses: set[tuple[int, ...]] = set()
+        lost = False
         for fn in self.consumers:
             for param in self.blends.covariances.parameters(fn):
                 for demand in self._given(fn, param):
-                    for use in self.blends.behind(demand):
-                        (losses if self._is_loss(fn) else heads).add(use.chain)
-        return heads, losses
+                    found = self.blends.behind(demand)
+                    (losses if self._is_loss(fn) else heads).update(use.chain for use in found)
+                    lost = lost or not (found or self._is_loss(fn))
+        return heads, losses, lost
 
     def _given(self, fn: FunctionInfo, param: ir.Param) -> Iterator[Demand]:
         for call, unit, bound in self.context.flow.sites(fn):

@@ -16,7 +16,8 @@ from audits.static.solver_use import exponent_of, exponent_sign
 MANUAL = """\
 A proof is worth what it can see. On the hot path this rule reports what reading code can't see through: exec, eval,
 importlib, getattr and setattr with computed names, attrgetter and methodcaller, monkey-patching (anywhere in the
-packages, because it changes code elsewhere), `torch.ops` and `torch._C` operators, and names that are bound nowhere.
+packages, because it changes code elsewhere), `torch.ops` and `torch._C` operators, names that are bound nowhere, and
+calls of what a class keeps under a name that nothing in the packages defines.
 The proof of an entry point that meets one is `unresolved`, never `proved`.
 """
 
@@ -97,6 +98,14 @@ def _case(name: str, source: str, **others: str) -> Case:
     return Case(name, files)
 
 
+def _model(forward: str, init: str = "pass") -> str:
+    return (
+        "import torch\nclass Head(torch.nn.Module):\n    def forward(self, x):\n        return x\nclass Model(torch.nn.Module):\n"
+        f"    def __init__(self):\n        super().__init__()\n        self.kept = []\n        {init}\n"
+        f"    def forward(self, x):\n        {forward}\nmodel = Model()\ndef step(x):\n    return model(x)\n"
+    )
+
+
 RULE = Rule(
     code="HOT002",
     title="nothing on the hot path is beyond proof",
@@ -106,6 +115,13 @@ RULE = Rule(
     check=check,
     settings=_SETTINGS,
     valid=(
+        _case("what a module inherits", _model("self.train()\n        return next(self.parameters())")),
+        _case("a module that is added by name", _model("return self.head(x)", init="self.add_module('head', Head())")),
+        _case(
+            "what a mixin uses of its subclass's other base",
+            "class Runs:\n    def run(self, x):\n        return self.part(x)\nclass Has:\n    def part(self, x):\n        return x\n"
+            "class Both(Runs, Has):\n    pass\ndef step(x):\n    return Both().run(x)\n",
+        ),
         _case("getattr with a literal name", "import torch\ndef step(x):\n    return getattr(torch, 'exp')(x)\n"),
         _case(
             "getattr over literal names",
@@ -126,6 +142,14 @@ RULE = Rule(
         _case("an even power", "import torch\ndef step(x):\n    return torch.linalg.matrix_power(x, 2)\n"),
     ),
     invalid=(
+        _case("a method that nothing defines", _model("return self.magic(x)")),
+        _case("a module kept under a computed name", _model("return self.head0(x)", init="setattr(self, f'head{len(self.kept)}', Head())")),
+        _case(
+            "what a plain object keeps in its dictionary",
+            "class Box:\n    def __init__(self, **parts):\n        self.__dict__.update(parts)\n"
+            "    def run(self, x):\n        return self.fn(x)\n"
+            "box = Box(fn=len)\ndef step(x):\n    return box.run(x)\n",
+        ),
         _case("exec", "def step(x):\n    exec('y = 1')\n    return x\n"),
         _case("eval", "def step(x):\n    return eval('x + 1')\n"),
         _case("importlib", "import importlib\ndef step(x):\n    return importlib.import_module('json').dumps(x)\n"),

@@ -242,11 +242,17 @@ def _tests(test: ir.Expr) -> bool:
 
 
 def _decides(fn: FunctionInfo, name: str) -> bool:
+    known = fn.values.get("tested names")
+    if not isinstance(known, frozenset):
+        known = fn.values["tested names"] = frozenset(_tested(fn))
+    return name in known
+
+
+def _tested(fn: FunctionInfo) -> Iterator[str]:
     for node in ir.walk_own(fn.node.body):
         tested = node.test if isinstance(node, (ir.If, ir.IfExp, ir.Assert)) else node if isinstance(node, ir.BoolOp) else None
-        if tested is not None and any(isinstance(n, ir.Name) and n.id == name for n in ir.walk(tested)):
-            return True
-    return False
+        if tested is not None:
+            yield from (n.id for n in ir.walk(tested) if isinstance(n, ir.Name))
 
 
 def _case(name: str, body: str, *, head: str = "import torch\n", arguments: str = "x", **others: str) -> Case:

@@ -106,6 +106,8 @@ RULE = Rule(
               extra="from dataclasses import dataclass\n@dataclass\nclass Result:\n    objective: float\n    epochs: int\n"),
         _case("min keeps the best", "improved = objective < self.best\nself.best = min(self.best, objective)\n"
               "if improved:\n    self.save('best.pt')"),
+        _case("the same number in another spelling", _GOOD.replace("if objective", "if self.plain(objective)"),
+              "return +self.best * 1.0", rest="    def plain(self, x):\n        return x + 0.0\n"),
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
     ),
     invalid=(
@@ -123,6 +125,7 @@ RULE = Rule(
         _case("a negated better", _GOOD.replace("objective < self.best", "not objective < self.best")),
         _case("the loss is compared", _GOOD.replace("objective", "loss")),
         _case("the loss is compared, the objective kept", _GOOD.replace("if objective", "if loss")),
+        _case("the smaller of loss and objective", _GOOD.replace("if objective", "if min(loss, objective)")),
         _case("the loss is kept", _GOOD.replace("= objective", "= loss")),
         _case("saved in every epoch", "if objective < self.best:\n    self.best = objective\nself.save('best.pt')"),
         _case(

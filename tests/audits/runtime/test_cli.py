@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +13,11 @@ import pytest
 import torch
 
 import audits.runtime
-from audits.runtime import cli, data, graphs, ops, path_audit
+from audits.runtime import cli, command, data, graphs, ops, path_audit
+from audits.runtime.advice import ADVICE
 from audits.runtime.manual import MANUAL
 from audits.runtime.report import Report, Result, to_json, to_text
+from ris_pipeline.config import Config
 from ris_pipeline.errors import IncompleteError
 from ris_pipeline.training import Trainer
 
@@ -36,8 +40,8 @@ def test_every_check_belongs_to_one_group():
 
 
 def test_a_family_stands_for_all_of_its_checks():
-    assert cli.selected([]) == set(MANUAL)
-    assert cli.selected(["DATA", "RUN001"]) == {code for code in MANUAL if code.startswith("DATA")} | {"RUN001"}
+    assert command.selected([], cli.PREFIX) == set(MANUAL)
+    assert command.selected(["DATA", "RUN001"], cli.PREFIX) == {code for code in MANUAL if code.startswith("DATA")} | {"RUN001"}
 
 
 def test_a_planted_solver_gives_exit_code_1_and_its_name(monkeypatch, capsys):
@@ -91,7 +95,12 @@ def test_a_finding_outweighs_a_check_that_breaks_down(monkeypatch):
         (["--format=yaml"], "expected one of text, json, got 'yaml'"),
         (["--format=json="], "expected a path after 'json='"),
         (["--explain", "RUN01"], "did you mean 'RUN0"),
-        (["--select", "RUN00"], "--select: expected codes of checks, got 'RUN00'"),
+        (["--explain", "HOT001"], "python -m audits static --explain HOT001"),
+        (["--select", "RUN00"], "--select: unknown check 'RUN00'; did you mean 'RUN0"),
+        (["--select", "FOO"], "expected one of RUN001 to RUN024, PATH001 to PATH008, DATA001 to DATA010"),
+        (["--select", ","], "--select: expected the code of a check, got none"),
+        (["--device", "gpu"], "--device: expected cpu, auto or a CUDA device"),
+        (["--device", "cuda:99"], "got 'cuda:99'"),
         (["--wrong"], "unrecognized arguments: --wrong"),
     ],
 )
@@ -102,21 +111,62 @@ def test_wrong_options_are_one_sentence(arguments, words, capsys):
     assert message.count("\n") == 1
 
 
+def test_a_device_that_is_not_there_is_refused_before_any_check(monkeypatch):
+    monkeypatch.setattr(cli, "audit", crash)
+    monkeypatch.setattr(graphs.Child, "start", crash)
+    assert cli.main(["--device", "gpu"]) == 2
+
+
+@pytest.mark.parametrize("command_", [data, path_audit])
+def test_the_other_commands_select_too(command_, tmp_path, monkeypatch, capsys):
+    codes = [code for code in MANUAL if code.startswith(command_.PREFIX)]
+    report = Report("x", [Result(code, "a", code == codes[0], "b") for code in codes])
+    monkeypatch.setattr(command_, "audit", lambda *_: report)
+    monkeypatch.setattr(path_audit, "small_trial", lambda *_: nullcontext())
+    directory = [str(tmp_path)] if command_ is data else []
+    assert command_.main([*directory, "--select", codes[0]]) == 0
+    assert command_.main([*directory, "--select", "FOO"]) == 2
+    assert f"expected one of {codes[0]} to {codes[-1]}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("main", "prefix"), [(cli.main, ("RUN", "PATH", "DATA")), (data.main, "DATA"), (path_audit.main, "PATH")])
 def test_each_command_lists_and_explains_its_checks(main, prefix, capsys):
+    assert main(["--list-rules"]) == 0
+    listed = capsys.readouterr().out
     assert main(["--list-checks"]) == 0
     codes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert codes == [line.split()[0] for line in listed.splitlines()]
     assert codes == [code for code in MANUAL if code.startswith(prefix)]
     for code in codes:
         assert main(["--explain", code]) == 0
-        assert MANUAL[code].title in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert all(part in out for part in (MANUAL[code].title, MANUAL[code].text, ADVICE[code].why, ADVICE[code].mend))
+
+
+def test_every_check_says_what_why_and_how_to_mend():
+    assert list(ADVICE) == list(MANUAL)
+    for code, advice in ADVICE.items():
+        assert MANUAL[code].text.strip()
+        assert re.fullmatch(r"[A-Z][^.]*\.", advice.why), f"{code}: why is one sentence"
+        assert advice.mend.endswith("."), code
+    assert len({advice.why for advice in ADVICE.values()} | {advice.mend for advice in ADVICE.values()}) == 2 * len(ADVICE)
+
+
+@pytest.mark.parametrize("code", list(ADVICE))
+def test_what_a_mend_points_at_exists(code):
+    for name in re.findall(r"`([\w.]+)`", ADVICE[code].mend):
+        section, _, key = name.partition(".")
+        if section == "ris_pipeline":
+            assert pkgutil.resolve_name(name)
+        else:
+            assert key in Config.model_fields[section].annotation.model_fields, name
 
 
 def test_every_code_has_a_manual_and_every_manual_a_check():
     used = {
         code
         for path in FOLDER.glob("*.py")
-        if path.name != "manual.py"
+        if path.name not in ("manual.py", "advice.py")
         for code in re.findall(r'"((?:RUN|PATH|DATA)\d{3})"', path.read_text())
     }
     assert used == set(MANUAL)

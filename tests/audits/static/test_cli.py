@@ -188,10 +188,12 @@ def test_config_from_another_file(project: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        (b"def broken(:\n    pass\n", "syntax error"),
+        (b"def broken(:\n    pass\n", "pkg/broken.py:1: expected Python that parses, but got a syntax error: "),
+        (b"x = 1\n\nif x:\n    y = 2\n  z = 3\n", "pkg/broken.py:5: expected Python that parses, but got a syntax error: unindent"),
+        (b"x = 1\nif x:\ny = 2\n", "pkg/broken.py:3: expected Python that parses, but got a syntax error: expected an indented block"),
         (b"x = '\xff\xfe'\n", "UTF-8"),
         (b"x = " + b"(" * 10_000 + b"1" + b")" * 10_000 + b"\n", "nested"),
-        (b"x = (1,\n", "syntax error"),
+        (b"x = (1,\n", "'(' was never closed"),
     ],
 )
 def test_unreadable_source_names_the_file(project: Path, source: bytes, what: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,6 +294,9 @@ def test_several_formats_at_once(project: Path, capsys: pytest.CaptureFixture[st
         (["--format", "json="], "expected a path"),
         (["--select", "HOT01"], "nearest known one is 'HOT001'"),
         (["--explain", "HOT01"], "nearest known one is 'HOT001'"),
+        (["--explain", "FOO"], "unknown rule 'FOO'; expected one of CFG001, "),
+        (["--select", "FOO"], "unknown rule 'FOO'; expected one of CFG001, "),
+        (["--explain", "RUN001"], "python -m audits runtime --explain RUN001"),
         (["--select", "COV001"], "nothing is configured to check"),
         (["--no-such-flag"], "--no-such-flag"),
         (["--root", "/nonexistent"], "expected a folder"),
@@ -310,7 +315,10 @@ def test_select_and_ignore(project: Path) -> None:
 
 
 def test_list_rules_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list-checks"]) == 0
+    listed = capsys.readouterr().out
     assert cli.main(["--list-rules"]) == 0
+    assert [line.split()[0] for line in listed.splitlines()] == list(all_rules())
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(all_rules())
     assert cli.main(["--explain", "HOT001"]) == 0
     out = capsys.readouterr().out
