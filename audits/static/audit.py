@@ -79,6 +79,7 @@ def analyse(
 
     Raises:
         AuditInputError: the configuration or the analysed source is not usable.
+        AuditIncompleteError: the source is nested too deeply, for some rules or for all.
     """
     rules, missing = choose_rules(settings, select, ignore)
     report = Report(str(root), not_configured=missing, checked=[r.code for r in rules], files=len(files))
@@ -110,8 +111,13 @@ def _context(project: Project, settings: Settings) -> Context:
 
 def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) -> None:
     found: list[Finding] = []
+    stopped: list[str] = []
     for rule in rules:
-        found += _timed(report, rule.code, partial(_findings, rule, context))
+        try:
+            found += _timed(report, rule.code, partial(_findings, rule, context))
+        except RecursionError:
+            stopped.append(rule.code)
+            report.checked.remove(rule.code)
     project = context.project
     comments = [c for m in project.configured_modules() for c in suppressions(m)]
     unique = sorted(dict.fromkeys(found), key=lambda f: f.order)
@@ -123,6 +129,8 @@ def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) 
     shown = {f.path for f in report.findings} | {s.finding.path for s in report.suppressed}
     report.sources = {m.relative: m.lines for m in project.modules.values() if m.relative in shown}
     report.functions = len(project.functions)
+    if stopped:
+        raise AuditIncompleteError(f"the code is nested too deeply for {', '.join(stopped)}; the other rules were completed.", report)
 
 
 def _findings(rule: Rule, context: Context) -> list[Finding]:

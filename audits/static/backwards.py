@@ -10,6 +10,7 @@ from audits.static.demands import Answer, Bound, Demand, Frame
 from audits.static.engine import Unit
 from audits.static.flow import Flow, Place
 from audits.static.interp import _Silent
+from audits.static.primary_values import score_values
 from audits.static.project import ClassInfo, FunctionInfo, ModuleInfo
 from audits.static.reaching import Guards, Path, Reaching
 from audits.static.values import Cls, Func, Inst, Values
@@ -17,6 +18,21 @@ from audits.static.values import Cls, Func, Inst, Values
 LIMIT = 4_000
 NEAR = 150  # how far a side question, such as which table is indexed, is followed
 DEPTH = 14
+VARIANTS = 24  # how many sets of conditions are told apart for one expression
+PATH = 6  # how many parts of parts are told apart
+
+
+def _joined(guards: tuple[Bound, ...], further: tuple[Bound, ...]) -> tuple[Bound, ...]:
+    # A loop leads through the same conditions again and again.
+    return guards + tuple(b for b in further if b not in guards) if further else guards
+
+
+def _deepens(demand: Demand, seen: set[object]) -> bool:
+    """Whether a loop such as `x = x[0]` leads back to an expression, only with a longer path each time."""
+    if len(demand.path) <= PATH:
+        return False
+    expr, path, frame = demand.key
+    return any((expr, path[start:], frame) in seen for start in range(1, len(path)))
 
 
 class Backwards:
@@ -30,6 +46,7 @@ class Backwards:
         self._values: dict[tuple[int, FunctionInfo | ModuleInfo], Values] = {}
         self._returns: dict[FunctionInfo, list[ir.Return | ir.Yield]] = {}
         self._asked: set[int] = set()
+        self._scores: dict[str, frozenset[str]] = {}
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
         self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
 
@@ -41,6 +58,12 @@ class Backwards:
             body, params = (place.fn.node.body, place.fn.node.params) if place.fn is not None else (place.module.tree.body, [])
             found = self._reaching[owner] = Reaching(body, params).run()
         return found
+
+    def score_values(self, key: str) -> frozenset[str]:
+        """The values of the configured primary that mean the score."""
+        if key not in self._scores:
+            self._scores[key] = score_values(self.analysis.project, key)
+        return self._scores[key]
 
     def values(self, place: Place) -> Values:
         """The abstract values of an expression: its types, functions and classes."""
@@ -80,14 +103,16 @@ class Backwards:
         """
         pending = [start]
         seen: set[object] = {start.key}
+        variants: dict[object, int] = {}
         while pending:
             demand = pending.pop()
-            answer = self.step(demand)
+            answer = self.step(demand) if not _deepens(demand, seen) else Answer("cycle")
             chosen = visit(demand, answer)
             for following in answer.demands if chosen is True else chosen or ():
                 key = (*following.key, frozenset(following.guards)) if apart else following.key
-                if key not in seen:
+                if key not in seen and variants.get(following.key, 0) < VARIANTS:
                     seen.add(key)
+                    variants[following.key] = variants.get(following.key, 0) + 1
                     pending.append(following)
             if len(seen) > limit:
                 return False
@@ -100,13 +125,13 @@ class Backwards:
     def to(self, demand: Demand, expr: ir.Expr, path: Path, guards: Guards = ()) -> Demand:
         """Part of another expression in the same place, under further conditions."""
         bound = tuple(Bound(g, demand.place, demand.frame) for g in guards)
-        return Demand(demand.place.at(expr), path, demand.frame, demand.guards + bound, demand.trail)
+        return Demand(demand.place.at(expr), path, demand.frame, _joined(demand.guards, bound), demand.trail)
 
     def at(self, demand: Demand, place: Place, path: Path, frame: Frame | None, guards: tuple[Bound, ...] = ()) -> Demand:
         """Part of an expression in another place: one more step of the way."""
         step = place.step()
         trail = demand.trail if demand.trail and demand.trail[-1] == step else (*demand.trail, step)
-        return Demand(place, path, frame, demand.guards + guards, trail)
+        return Demand(place, path, frame, _joined(demand.guards, guards), trail)
 
     def _getters(self, cls: ClassInfo, name: str) -> list[FunctionInfo]:
         out = []

@@ -74,7 +74,13 @@ def _run(options: argparse.Namespace) -> int:
         raise AuditInputError(f"--root: expected a folder, got {str(root)!r}.")
     settings = load_settings(options.config or root / "pyproject.toml")
     select, ignore = _codes(options.select), _codes(options.ignore)
-    report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root))
+    try:
+        report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root))
+    except AuditIncompleteError as error:
+        if error.report is not None:
+            for name, path in outputs:
+                _emit(error.report, name, path)
+        raise
     if options.write_baseline is not None:
         write_baseline(report, options.write_baseline)
         sys.stdout.write(f"{len(report.findings)} findings are in {options.write_baseline}\n")

@@ -6,6 +6,7 @@ import re
 
 from audits.static import ir
 from audits.static.engine import Unit
+from audits.static.flow import Place
 from audits.static.interp import _Silent
 from audits.static.origins import Origins
 from audits.static.project import ClassInfo, FunctionInfo
@@ -20,6 +21,15 @@ OTHER_WORDS = frozenset(
 LETTERS = re.compile(r"^(R|R_?[a-z]\w{0,7}|Rxx|Ryy|r_(samp|sample|eff|pred|hat|blend|true))$")
 _MEMBERS = re.compile(r"^(effective|eff|blended|r_eff|r_blend)$", re.I)
 
+KEEPING = frozenset(
+    ["detach", "to", "clone", "contiguous", "cpu", "cuda", "double", "float", "cdouble", "cfloat", "type", "type_as",
+     "requires_grad_", "resolve_conj", "unsqueeze", "squeeze", "view", "reshape", "expand", "expand_as", "repeat", "index_select",
+     "unflatten", "flatten", "half", "bfloat16", "dense", "numpy", "from_numpy", "as_tensor", "asarray", "tensor", "nan_to_num",
+     "stack", "cat", "concatenate", "split", "chunk", "unbind", "pin_memory", "mul", "div", "copy", "deepcopy", "data", "real",
+     "checkpoint", "narrow", "select", "astype", "repeat_interleave", "broadcast_to", "movedim", "permute", "conj", "gather",
+     "take_along_dim", "item", "squeeze_", "alias", "where"]
+)  # fmt: skip
+
 
 def words(expr: ir.Expr | str) -> set[str]:
     """The words of a name, in lower case."""
@@ -31,6 +41,19 @@ def named_covariance(name: str) -> bool:
     """Whether a name says that it holds a covariance matrix."""
     found = words(name)
     return not found & OTHER_WORDS and (bool(found & COVARIANCE_WORDS) or bool(LETTERS.match(name)) or bool(_MEMBERS.match(name)))
+
+
+def adds_identity(expr: ir.Expr) -> bool:
+    """Whether an expression holds an identity matrix."""
+    return any(isinstance(n, ir.Call) and ir.last_name(n.func) in ("eye", "eye_like", "identity", "diag_embed") for n in ir.walk(expr))
+
+
+def source_text(place: Place) -> str:
+    """The source of an expression, shortened."""
+    expr = place.expr
+    line = place.module.lines[expr.line - 1] if 0 < expr.line <= len(place.module.lines) else ""
+    text = line[expr.column - 1 : expr.end_column - 1] if expr.line == expr.end_line else line[expr.column - 1 :]
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Covariances:

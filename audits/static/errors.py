@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from audits.static.findings import Report
 
 
 class AuditInputError(Exception):
@@ -11,7 +14,14 @@ class AuditInputError(Exception):
 
 
 class AuditIncompleteError(Exception):
-    """The audit could not be completed for a reason that is not the user's (exit code 3)."""
+    """The audit could not be completed for a reason that is not the user's (exit code 3).
+
+    `report` holds what the rules that were completed have found, if any were.
+    """
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Parser(argparse.ArgumentParser):

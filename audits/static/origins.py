@@ -11,15 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from audits.static import ir, outside
-from audits.static.backwards import NEAR
+from audits.static.backwards import NEAR, PATH
 from audits.static.demands import ELEMENT, Answer, Bound, Demand, Frame, field_names, is_infinite
 from audits.static.flow import Place
 from audits.static.project import ClassInfo, FunctionInfo
 from audits.static.reaching import Guard
 from audits.static.values import Cls, Func, Inst, Mod, SuperOf
 from audits.static.variables import Variables
-
-_PATH = 6
 
 
 class Origins(Variables):
@@ -28,7 +26,7 @@ class Origins(Variables):
     def step(self, demand: Demand) -> Answer:
         """What the demanded value rests on."""
         handler = _STEPS.get(type(demand.expr))
-        if handler is None or len(demand.path) > _PATH:
+        if handler is None or len(demand.path) > PATH:
             return Answer("unknown")
         return handler(self, demand, demand.expr)
 
@@ -86,8 +84,10 @@ class Origins(Variables):
                 out.append(self.to(demand, expr.value, (("item", branch.value), *demand.path), (guard,)))
             return out
         keys = self.constants(replace(demand, place=demand.place.at(expr.index), path=()))
-        if not keys:
-            return self._display(demand, expr)
+        if not keys or isinstance(expr.index, ir.Attribute):
+            shown = self._display(demand, expr)  # a field's default is not its only value
+            if shown is not None or not keys:
+                return shown
         return [
             replace(self.to(demand, expr.value, (("item", key), *demand.path)), guards=demand.guards + guards) for key, guards, _ in keys
         ]

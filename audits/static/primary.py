@@ -1,7 +1,7 @@
 """Which quantity a value is under each setting of the configured primary: the loss, or the composite score.
 
 A value's alternatives carry their conditions. Each condition is decided for `primary == "loss"` and for
-`primary == "k_loc"` as far as it depends on the primary alone; what remains open is a fallback.
+the values that mean the score (`primary_values`) as far as it depends on the primary alone; what remains open is a fallback.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audits.static import ir
+from audits.static.flow import Place
 from audits.static.origins import Answer, Bound, Demand, Origins, is_infinite
+from audits.static.primary_values import LOSS_NAME
 from audits.static.reaching import Guard
 
-LOSS, SCORE = "loss", "k_loc"
-_LOSS = re.compile(r"(^|_)(loss(es)?|nll|criterion)(_|$)", re.I)
+LOSS, SCORE = "loss", "score"
 _SCORE = re.compile(r"(^|_)(scores?|composite|metrics?|k_?loc|selection_score)(_|$)", re.I)
 _SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach"})
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
@@ -31,6 +32,13 @@ class Leaf:
     what: str
     demand: Demand
     hidden: str = ""
+    flipped: bool = False
+    shown: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where a reader sees it: where it is called a loss or a score, else where it ends."""
+        return self.shown or self.demand.place
 
 
 class Primary:
@@ -39,6 +47,7 @@ class Primary:
     def __init__(self, origins: Origins, name: str) -> None:
         self.origins = origins
         self.name = name
+        self.scores = origins.score_values(name)
         self._deciding: set[int] = set()
         self._nested: list[None] = []
 
@@ -48,28 +57,43 @@ class Primary:
         """The alternatives of a value."""
         out: list[Leaf] = []
         names: dict[tuple[object, ...], str] = {}
+        homes: dict[tuple[object, ...], Place] = {}
+        signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
         helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             own = _quantity(demand.expr)
+            if own:
+                homes.setdefault(demand.key, demand.place)
+            home = None if own else homes.get(demand.key)
             what = own or names.get(demand.key, "")
             helped = not own and demand.key in helpers
             if is_infinite(demand.expr):
                 out.append(Leaf("worst", demand))
                 return False
             following = self._following(demand, answer)
+            turned = [d for d in following if not what and _turns(demand.expr, d.expr) and self._picks(d.expr)]
+            if turned:
+                out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
+                return False
             if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
                 out.extend(known)
                 return False
             if following and (answer.kind != "arithmetic" or not what):
                 for inner in following:
                     names[inner.key] = what
+                    if demand.key in homes:
+                        homes.setdefault(inner.key, homes[demand.key])
+                    signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
                     if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
                         helpers.add(inner.key)
                 return following
             if answer.kind.startswith("mixed"):
                 for inner in answer.demands:
                     names[inner.key] = what
+                    if demand.key in homes:
+                        homes.setdefault(inner.key, homes[demand.key])
+                    signs[inner.key] = signs.get(demand.key, False)
                 return True
             expr = demand.expr
             if answer.kind == "cycle":
@@ -78,14 +102,18 @@ class Primary:
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
                 if not none:
-                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else ""))
+                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
             else:
                 lost = helped and answer.kind in ("unknown", "parameter", "function")
-                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden))
+                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, signs.get(demand.key, False), home))
             return False
 
         self.origins.walk(start, visit, apart=True)
         return out
+
+    def _picks(self, expr: ir.Expr) -> bool:
+        # `record[config.primary]`
+        return isinstance(expr, ir.Subscript) and self.mentioned(expr.index)
 
     def _known(self, parts: Iterable[Demand]) -> list[Leaf]:
         # What a formula is made of says more than the name of the helper that it stands in.
@@ -247,7 +275,7 @@ class Primary:
                 return False
             if self.is_primary(current):
                 reached[0] = True
-                verdicts.append(value in wanted or (value == SCORE and "metrics" in wanted and LOSS not in wanted))
+                verdicts.append(bool(wanted & self.scores) if value == SCORE else any(LOSS_NAME.search(w) for w in wanted))
                 return False
             if isinstance(current.expr, ir.Constant) and not current.path:
                 verdicts.append(_plain(current.expr.value) in wanted)
@@ -307,6 +335,13 @@ def hides(origins: Origins, demand: Demand, depth: int = 3) -> str:
     return ""
 
 
+def _turns(expr: ir.Expr, inner: ir.Expr) -> bool:
+    """Whether `-inner` or `other - inner` is what is computed."""
+    if isinstance(expr, ir.UnaryOp):
+        return expr.op == "-"
+    return isinstance(expr, ir.BinOp) and expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
+
+
 def _number(expr: ir.Expr) -> bool:
     return isinstance(expr, ir.Constant) and isinstance(expr.value, (int, float)) and not isinstance(expr.value, bool)
 
@@ -328,7 +363,7 @@ def _quantity(expr: ir.Expr) -> str:
     elif isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
         names = [str(expr.index.value)]
     for name in names:
-        if _LOSS.search(name):
+        if LOSS_NAME.search(name):
             return "loss"
         if _SCORE.search(name) and not name.lower().startswith("best"):
             return "score"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from audits.static import ir
 from audits.static.expressions import key, without_neutral
 from audits.static.flow import Flow, Place, pairs_of
-from audits.static.origins import Answer, Demand, Origins, field_names
+from audits.static.origins import Answer, Demand, Origins, field_names, is_infinite
 from audits.static.primary import LOSS, SCORE, Leaf, Primary
 from audits.static.project import FunctionInfo
 from audits.static.selection_names import (
@@ -17,6 +17,7 @@ from audits.static.selection_names import (
     base_of,
     hides_nan,
     is_initial,
+    is_number,
     is_other,
     is_saving,
     is_zero,
@@ -71,6 +72,8 @@ class Selection:
             if isinstance(node, ir.Compare) and len(node.ops) == 1 and node.ops[0] in FLIP:
                 place = Place(node, fn.module, fn)
                 left, right = place.at(node.left), place.at(node.comparators[0])
+                if is_infinite(node.left) or is_infinite(node.comparators[0]):
+                    continue  # whether there is a best value at all
                 if self._is_best(right.expr) and not self._is_best(left.expr):
                     yield place, left, right
                 elif self._is_best(left.expr) and not self._is_best(right.expr):
@@ -98,6 +101,8 @@ class Selection:
                 yield place, f"what is compared with the best value {fault}"
         for fn in self.functions:
             yield from self._updates(fn)
+        for fn in self._beginnings():
+            yield from self._starts(fn)
         yield from self._saves()
         for root in self.roots:
             for returned in self.flow.returns(root):
@@ -146,6 +151,8 @@ class Selection:
     def primary_fault(self, place: Place) -> str | None:
         """Why a value is not the configured primary, or None where it is."""
         leaves = self.quantities.leaves(Demand(place))
+        if any(leaf.flipped and leaf.what in ("score", "loss") for leaf in leaves):
+            return "has its sign turned round; the score and the loss are both lower where the model is better"
         if any(leaf.what == "score" and self.quantities.possible(leaf, LOSS) for leaf in leaves):
             return f"does not depend on {self.primary!r}: it is the score where the loss is configured"
         if any(self._plain_loss(leaf) for leaf in leaves):
@@ -318,6 +325,16 @@ class Selection:
                 if name is not None and any(key(name) == key(w) for w in wanted):
                     return entry
         return value
+
+    def _beginnings(self) -> list[FunctionInfo]:
+        owners = {f.cls for f in self.functions if f.cls is not None}
+        made = [f for c in owners for f in c.module.functions.values() if f.cls is c and f.node.name in ("__init__", "reset")]
+        return list(dict.fromkeys([*self.roots, *sorted(made, key=lambda f: f.symbol)]))
+
+    def _starts(self, fn: FunctionInfo) -> Iterator[tuple[Place, str]]:
+        for node, value in self._stored(fn):
+            if (fn not in self.roots or not self._in_loop_or_helper(node, fn)) and is_number(value.expr):
+                yield value, "the best value starts from a number, which a higher objective never replaces; it must start from infinity"
 
     def _updates(self, fn: FunctionInfo) -> Iterator[tuple[Place, str]]:
         for node, value in self._stored(fn):

@@ -13,6 +13,7 @@ from audits.static.project import FunctionInfo
 _NOT_VALUES = re.compile(r"epoch|step|iter|index|idx|time|path|name|state|weights|model|round|dir|file|validation|metrics", re.I)
 _SAVE = re.compile(r"^_?(save|checkpoint|write_checkpoint|store_checkpoint|dump|export)(_|$)|_checkpoint$|^torch_save$", re.I)
 OTHER_FILES = re.compile(r"last|latest|resume|epoch_|periodic|final|history|metrics|config|log|figure|plot|json|report", re.I)
+_HUGE = 1e6
 FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
@@ -58,6 +59,15 @@ def is_initial(expr: ir.Expr) -> bool:
     if isinstance(expr, (ir.Constant, ir.UnaryOp)):
         return True
     return "inf" in key(expr) or (isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float" and _initial_text(expr))
+
+
+def is_number(expr: ir.Expr) -> bool:
+    """Whether a value is a number that an objective may well exceed: finite and below a million."""
+    sign = isinstance(expr, ir.UnaryOp) and expr.op == "-"
+    inner = expr.operand if isinstance(expr, ir.UnaryOp) else expr
+    if not isinstance(inner, ir.Constant) or isinstance(inner.value, bool) or not isinstance(inner.value, (int, float)):
+        return False
+    return sign or inner.value < _HUGE
 
 
 def _initial_text(expr: ir.Call) -> bool:

@@ -14,7 +14,6 @@ from audits.static.reaching import BASE, access, step_text
 from audits.static.selection import RESULT_FIELDS
 from audits.static.values import Func, Inst, Mod
 
-ACCEPTED = frozenset({"k_loc", "metrics", "kloc"})
 _SAME = frozenset({"float", "item", "float64", "float32", "cast", "tolist", "round"})
 _BEST = re.compile(r"best|score|objective|composite", re.I)
 _LOSS = re.compile(r"loss|nll|rmse|epoch|histor|time", re.I)
@@ -35,6 +34,7 @@ class Trials:
         self.trials = trials
         self.fits = fits
         self.key = key
+        self.accepted = origins.score_values(key)
         self.roots = roots
         self.reached = origins.flow.cold_path([*trials, *(f for f in origins.analysis.project.functions if _inside(f, trials))])
         self.outer = {o for t in trials for o in _enclosing(t)} | set(trials)
@@ -86,6 +86,11 @@ class Trials:
             if isinstance(p.expr, ir.Sequence) and isinstance(name, int) and -len(p.expr.items) <= name < len(p.expr.items)
         ]  # fmt: skip
         return not chosen or all(_BEST.search(_name(e)) and not _LOSS.search(_name(e)) for e in chosen)
+
+    @property
+    def wanted(self) -> str:
+        """The value that a trial must set, for messages."""
+        return "k_loc" if "k_loc" in self.accepted else min(self.accepted)
 
     # -- the primary
 
@@ -169,11 +174,11 @@ class Trials:
     def _accepted(self, demand: Demand) -> bool:
         expr = demand.expr
         if isinstance(expr, ir.Constant):
-            return str(expr.value).lower() in ACCEPTED
+            return str(expr.value).lower() in self.accepted
         found = self.origins.constants(demand)
         if found:
-            return all(str(value).lower() in ACCEPTED for value, _, _ in found)
-        return isinstance(expr, ir.Attribute) and expr.attr.isupper() and expr.attr.lower() in ACCEPTED
+            return all(str(value).lower() in self.accepted for value, _, _ in found)
+        return isinstance(expr, ir.Attribute) and expr.attr.isupper() and expr.attr.lower() in self.accepted
 
     def _stored(self, demand: Demand, expr: ir.Name) -> bool | Place | None:
         # `cfg.train.val_primary = ...` or `values["train"]["val_primary"] = ...` before this use.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from audits.static import ir
-from audits.static.covariances import Covariances, named_covariance
+from audits.static.covariances import KEEPING, Covariances, adds_identity, named_covariance, source_text
 from audits.static.findings import Finding, Step
 from audits.static.flow import Place
 from audits.static.origins import ELEMENT, Answer, Demand, Frame, Origins
@@ -28,14 +28,6 @@ parameter or decompose into eigenvalues, except for what is computed from the co
 must use the covariance that it takes, and one that takes none must reach the builder. The builder's own module is
 trusted, and so are callers outside the packages.
 """
-_KEEPING = frozenset(
-    ["detach", "to", "clone", "contiguous", "cpu", "cuda", "double", "float", "cdouble", "cfloat", "type", "type_as",
-     "requires_grad_", "resolve_conj", "unsqueeze", "squeeze", "view", "reshape", "expand", "expand_as", "repeat", "index_select",
-     "unflatten", "flatten", "half", "bfloat16", "dense", "numpy", "from_numpy", "as_tensor", "asarray", "tensor", "nan_to_num",
-     "stack", "cat", "concatenate", "split", "chunk", "unbind", "pin_memory", "mul", "div", "copy", "deepcopy", "data", "real",
-     "checkpoint", "narrow", "select", "astype", "repeat_interleave", "broadcast_to", "movedim", "permute", "conj", "gather",
-     "take_along_dim", "item", "squeeze_", "alias", "where"]
-)  # fmt: skip
 _EIGEN = frozenset({"eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals"})
 _STRIPPED = ("partial", "map", "starmap", "submit", "checkpoint", "apply_async", "vmap", "pmap", "apply", "run", "Thread", "Process")
 
@@ -80,6 +72,9 @@ class _Search:
         self.flow = context.flow
         self.covariances = covariances
         self.consumers = consumers
+        self.open: set[object] = set()  # computations whose sides are being followed: a loop leads back to them
+        self.cut: set[object] = set()
+        self.verdicts: dict[object, tuple[bool | None, Reasons]] = {}
 
     def faults(self, fn: FunctionInfo, reference: str) -> Iterator[Fault]:
         """Everything that `fn` is handed, and that it and its helpers hand on, and that is not from the builder."""
@@ -266,7 +261,7 @@ class _Search:
                 return kept
         if answer.kind == "moved":
             if not answer.demands and not isinstance(expr, (ir.Sequence, ir.Dict)):
-                faults.append((f"cannot be followed beyond {_text(demand.place)}", demand.trail))
+                faults.append((f"cannot be followed beyond {source_text(demand.place)}", demand.trail))
             return True
         if answer.kind == "composite":
             return True
@@ -275,9 +270,9 @@ class _Search:
         if answer.kind == "arithmetic" and isinstance(expr, ir.BinOp) and expr.op in ("*", "/", "+", "-"):
             return self._arithmetic(demand, expr, answer, faults, built)
         if answer.kind in ("parameter", "unknown", "function") or answer.kind.startswith("mixed"):
-            faults.append((f"cannot be followed beyond {_text(demand.place)}", demand.trail))
+            faults.append((f"cannot be followed beyond {source_text(demand.place)}", demand.trail))
             return answer.kind.startswith("mixed")
-        faults.append((f"comes from `{_text(demand.place)}`", demand.trail))
+        faults.append((f"comes from `{source_text(demand.place)}`", demand.trail))
         return False
 
     def _call(self, demand: Demand, expr: ir.Call, answer: Answer, built: list[bool]) -> bool | Iterable[Demand] | None:
@@ -290,7 +285,7 @@ class _Search:
             held = self.origins.values(demand.place.at(receiver))
             if any(isinstance(v, Inst) and v.cls in self.covariances.kinds for v in held):
                 return [Demand(demand.place.at(receiver), (), demand.frame, demand.guards, demand.trail)]
-        if not targets and not self.origins.classes(demand.place) and ir.last_name(expr.func) in _KEEPING:
+        if not targets and not self.origins.classes(demand.place) and ir.last_name(expr.func) in KEEPING:
             values = self.origins.values(demand.place.at(receiver)) if receiver is not None else frozenset()
             library = any(type(v).__name__ in ("Ext", "Mod") for v in values) and not any(isinstance(v, Inst) for v in values)
             if receiver is not None and (not library or isinstance(receiver, ir.Call)):
@@ -301,37 +296,43 @@ class _Search:
         return None
 
     def _arithmetic(self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: Reasons, built: list[bool]) -> Iterable[Demand]:
-        sides = [d for d in answer.demands if not isinstance(d.expr, (ir.Constant, ir.UnaryOp)) and not _identity(d.expr)]
-        verdicts = []
-        for side in sides:
-            inner: list[tuple[str, tuple[Step, ...]]] = []
-            reached = [False]
-            self.origins.walk(side, lambda d, a, inner=inner, reached=reached: self._visit(d, a, inner, reached))  # type: ignore[misc]
-            verdicts.append((reached[0] and not inner, inner))
+        if demand.key in self.open:
+            self.cut.add(demand.key)
+            return []
+        sides = [d for d in answer.demands if not isinstance(d.expr, (ir.Constant, ir.UnaryOp)) and not adds_identity(d.expr)]
+        self.open.add(demand.key)
+        verdicts = [self._verdict(s) for s in sides]
+        self.open.discard(demand.key)
         good = [v for v, _ in verdicts if v]
         if good and (expr.op in ("*", "/") or len(good) == len(sides)):
             built[0] = True
         elif good:
-            faults += next(inner for v, inner in verdicts if not v)[:1] or [(f"is mixed in `{_text(demand.place)}`", demand.trail)]
-        else:
-            faults.append((f"comes from `{_text(demand.place)}`", demand.trail))
+            faults += next(inner for v, inner in verdicts if not v)[:1] or [(f"is mixed in `{source_text(demand.place)}`", demand.trail)]
+        elif None not in [v for v, _ in verdicts]:
+            faults.append((f"comes from `{source_text(demand.place)}`", demand.trail))
         return []
 
-
-def _identity(expr: ir.Expr) -> bool:
-    return any(isinstance(n, ir.Call) and ir.last_name(n.func) in ("eye", "eye_like", "identity", "diag_embed") for n in ir.walk(expr))
+    def _verdict(self, side: Demand) -> tuple[bool | None, Reasons]:
+        """Whether one side of a computation is built, with the reasons if not; None where it is only what it is computed for."""
+        known = self.verdicts.get(side.key)
+        if known is not None:
+            return known
+        inner: Reasons = []
+        reached = [False]
+        before, self.cut = self.cut, set()
+        if not self.origins.walk(side, lambda d, a: self._visit(d, a, inner, reached)):
+            inner.append(("takes too many ways to be followed", side.trail))
+        waiting = self.cut & self.open
+        good = None if waiting and not reached[0] and not inner else reached[0] and not inner
+        self.cut = before | waiting
+        if not waiting:
+            self.verdicts[side.key] = good, inner
+        return good, inner
 
 
 def _name(fn: FunctionInfo) -> ir.Expr:
     node = fn.node
     return ir.Name(node.line, node.column, node.line, node.column, node.name)
-
-
-def _text(place: Place) -> str:
-    expr = place.expr
-    line = place.module.lines[expr.line - 1] if 0 < expr.line <= len(place.module.lines) else ""
-    text = line[expr.column - 1 : expr.end_column - 1] if expr.line == expr.end_line else line[expr.column - 1 :]
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 _BUILD = (
@@ -371,6 +372,8 @@ RULE = Rule(
             "return first(build(Cov(f)))",
             head="def first(r):\n    return second(r)\ndef second(s):\n    return music(s, 2)\n",
         ),
+        _case("halved in a loop", "cov = build(Cov(f))\n    for _ in range(3):\n        cov = cov / 2\n    return music(cov, 2)"),
+        _case("parts of parts in a loop", "cov = build(Cov(f))\n    for _ in range(3):\n        cov = cov[0]\n    return music(cov, 2)"),
         _case("a tuple's element", "raw, eff = both(f)\n    return music(eff, 2)", head="def both(f):\n    return Cov(f), build(Cov(f))\n"),
         _case(
             "a field",
@@ -405,6 +408,7 @@ RULE = Rule(
         ),
     ),
     invalid=(
+        _case("another one, halved in a loop", "cov = Cov(f)\n    for _ in range(3):\n        cov = cov / 2\n    return music(cov, 2)"),
         _case("never built", "return music(Cov(f), 2)"),
         _case("one branch", "cov = build(Cov(f))\n    if s:\n        cov = Cov(f)\n    return music(cov, 2)", arguments="f, s"),
         _case(

@@ -10,6 +10,7 @@ from audits.static import ir
 from audits.static.findings import Finding, Step
 from audits.static.flow import Flow, Place, pairs_of
 from audits.static.literals import LiteralSearch, numeric
+from audits.static.primary_values import is_read
 from audits.static.project import FunctionInfo, ModuleInfo
 from audits.static.reach import entry_functions
 from audits.static.rules.base import Case, Context, Rule
@@ -59,6 +60,9 @@ def check(context: Context) -> Iterable[Finding]:
         return
     if not roots:
         yield context.config_finding("HPO001", "hpo.objective", f"the objective {settings.objective} does not exist")
+    for name in settings.size_arguments:
+        if not is_read(context.project, name):
+            yield context.config_finding("HPO001", "hpo.size-arguments", f"no parameter, keyword, key or variable is called {name!r}")
     paths = flow.cold_path(roots)
     seen: set[int] = set()
     callers = {f for f in context.project.functions if f in paths or f.module in modules}

@@ -18,7 +18,8 @@ A search is only as good as the number that it is told. From the trial function 
 itself, one inside it, or the object that it returns) this rule follows the returned value backwards through helpers:
 on every way it must be what `selection.trainer` (or a method named fit) returned - the number, or the best value of a
 result - or infinity for a trial that failed; a loss, another field, a constant or a sum of things is a finding. What
-that fit() was called on and with must set `selection.primary-key` literally to "k_loc" (or "metrics") on every way:
+that fit() was called on and with must set `selection.primary-key` literally to a value that means the score on
+every way ("k_loc" or "metrics", or what the code compares the key with, limits it to, or else has as its default):
 by keyword, dictionary key, dotted key, command-line text, or by writing to a copy. And nothing that a trial reaches
 may write to configuration that the trial did not make: attributes, items, setattr, update, `__dict__`, vars, also
 through aliases, sections and helpers, and also if it is restored later. A copy is `replace`, a constructor,
@@ -80,9 +81,9 @@ def _primary(search: Trials, demand: Demand) -> Iterator[tuple[Place, str, tuple
     results = [search.sets_primary(Demand(demand.place.at(call if direct else p), (), demand.frame)) for p in (direct or parts)]
     bad = next((r for r in results if isinstance(r, Place)), None)
     if bad is not None:
-        yield bad, f"a trial must set {search.key!r} to 'k_loc' itself, whatever the configuration says", demand.trail
+        yield bad, f"a trial must set {search.key!r} to {search.wanted!r} itself, whatever the configuration says", demand.trail
     elif not any(r is True for r in results):
-        yield demand.place, f"a trial trains without setting {search.key!r} to 'k_loc' on every way to fit()", demand.trail
+        yield demand.place, f"a trial trains without setting {search.key!r} to {search.wanted!r} on every way to fit()", demand.trail
 
 
 def _what(answer: Answer) -> str:
@@ -114,17 +115,24 @@ def _case(name: str, body: str, *, arguments: str = "trial, config", rest: str =
     return Case(name, {"pkg/__init__.py": "", "pkg/train.py": _TRAIN, "pkg/hpo.py": f"{head}def objective({arguments}):\n{lines}{rest}"})
 
 
+def _other(name: str, value: str = "composite") -> Case:
+    files = dict(_case(name, _COPY.replace("k_loc", value) + _RUN).files)
+    files["pkg/choice.py"] = "def chosen(config, score, loss):\n    return score if config.val_primary == 'composite' else loss\n"
+    return Case(name, files)
+
+
 RULE = Rule(
     code="HPO003",
     title="a trial trains for the composite score, returns it, and changes no shared configuration",
     table="hpo",
     manual=MANUAL,
-    mend="Train on a validated copy with val_primary='k_loc' and return fit()'s objective.",
+    mend="Train on a validated copy that sets the primary key to the score, and return fit()'s objective.",
     check=check,
     settings=_SETTINGS,
     valid=(
         _case("a validated copy", _COPY + _RUN),
         _case("the alias", _COPY.replace("k_loc", "metrics") + _RUN),
+        _other("another name for the score"),
         _case("dataclass copies", "cfg = replace(config, train=replace(config.train, val_primary='k_loc'))\n" + _RUN),
         _case("a deep copy that is written", "cfg = copy.deepcopy(config)\ncfg.train.val_primary = 'k_loc'\n" + _RUN),
         _case(
@@ -140,6 +148,7 @@ RULE = Rule(
         _case("notes of the trial", _COPY + "trial.user_attrs['lr'] = lr\nnotes = {}\nnotes['lr'] = lr\n" + _RUN),
     ),
     invalid=(
+        _other("another name for the score, and a third", "k_loc"),
         _case("no primary", "cfg = config.replaced(train={'lr': trial.suggest_float('lr', 0, 1)})\n" + _RUN),
         _case("the loss is primary", _COPY.replace("k_loc", "loss") + _RUN),
         _case("whatever is configured", _COPY.replace("'k_loc'", "config.train.val_primary") + _RUN),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from audits.static.findings import Finding
+from audits.static.primary_values import is_read
 from audits.static.reach import entry_functions
 from audits.static.rules.base import Case, Context, Rule
 from audits.static.selection import Selection
@@ -12,8 +13,8 @@ from audits.static.selection import Selection
 MANUAL = """\
 Selecting by one quantity, saving by another and reporting a third makes every comparison of runs meaningless. From
 `selection.trainer` (fit) on, in its class and in selection helpers that it uses, this rule reads each comparison with
-a value named `best…`. The other side must depend on `selection.primary-key`, and lower must win; the best value may
-change, and the best checkpoint may be written, only where that comparison (or a name, helper or method that holds it)
+a value named `best…`. The other side must depend on `selection.primary-key`, and lower must win; the best value starts
+from infinity, it may change, and the best checkpoint may be written, only where that comparison (or a name, helper or method that holds it)
 is the condition; and fit() must return the best value, alone or as the objective of a result. A checkpoint named
 last, latest, epoch or resume may be written at any time. `<=` is accepted like `<`.
 """
@@ -26,6 +27,10 @@ def check(context: Context) -> Iterable[Finding]:
         text = f"the trainer {context.settings.trainer} does not exist"
         yield context.config_finding("SEL001", "selection.trainer", text)
         return
+    if not is_read(context.project, context.settings.primary_key):
+        text = f"no code reads {context.settings.primary_key!r}, so nothing is selected by it"
+        yield context.config_finding("SEL001", "selection.primary-key", text)
+        return
     selection = Selection(context.origins, context.settings.primary_key, roots)
     if not selection.sites:
         message = "no comparison with a best value was found, so nothing shows how the model is selected"
@@ -35,7 +40,8 @@ def check(context: Context) -> Iterable[Finding]:
         yield context.finding("SEL001", place.module, place.expr, message, fn=place.fn)
 
 
-_SETTINGS = {"selection": {"trainer": "pkg.train:Trainer.fit", "primary-key": "val_primary"}}
+_TRAINER = "pkg.train:Trainer.fit"
+_SETTINGS = {"selection": {"trainer": _TRAINER, "primary-key": "val_primary"}}
 
 
 def _case(name: str, loop: str, returned: str = "return self.best", rest: str = "", extra: str = "") -> Case:
@@ -57,7 +63,13 @@ def _swapped() -> Case:
     return Case(good.name, {p: t.replace("loss if", "score if").replace("else score", "else loss") for p, t in good.files.items()})
 
 
+def _chosen(name: str, objective: str) -> Case:
+    good = _case(name, _GOOD)
+    return Case(name, {p: t.replace("self.primary(loss, score)", objective) for p, t in good.files.items()})
+
+
 _GOOD = "if objective < self.best:\n    self.best = objective\n    self.save('best.pt')"
+_RESET = "    def reset(self):\n        self.best = 0.0\n"
 _TRACKER = (
     "class Tracker:\n    def __init__(self):\n        self.best = math.inf\n    def improved(self, value):\n"
     "        if value OP self.best:\n            self.best = value\n            return True\n        return False\n"
@@ -72,6 +84,8 @@ RULE = Rule(
     settings=_SETTINGS,
     valid=(
         _case("plain", _GOOD),
+        _case("a check that something was selected", _GOOD, "assert self.best < math.inf\n        return self.best"),
+        _chosen("another name for the score", "score if self.config.train.val_primary == 'composite' else loss"),
         _case("the other way round", _GOOD.replace("objective < self.best", "self.best > objective")),
         _case("a difference", _GOOD.replace("objective < self.best", "objective - self.best < 0")),
         _case("an operator function", "import operator\n" + _GOOD.replace("objective < self.best", "operator.lt(objective, self.best)")),
@@ -97,6 +111,11 @@ RULE = Rule(
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
     ),
     invalid=(
+        _case("a start that nothing beats", _GOOD, rest=_RESET),
+        _chosen("a negated score", "-score if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("a choice that is negated", "-(score if self.config.train.val_primary == 'k_loc' else loss)"),
+        _chosen("one minus the score", "1 - score if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("a negated item", "-{'k_loc': score, 'loss': loss}[self.config.train.val_primary]"),
         _case("higher wins", _GOOD.replace("<", ">")),
         _case("saved in every fifth epoch as well", _GOOD.replace("objective < self.best", "objective < self.best or epoch % 5 == 0")),
         _case("saved where nothing improved", "if objective < self.best:\n    self.best = objective\nelse:\n    self.save('best.pt')"),
@@ -123,6 +142,7 @@ RULE = Rule(
               "return self.tracker.best", rest="    tracker = Tracker()\n", extra=_TRACKER.replace("OP", ">")),
         _case("a tracker that is given the loss", "if self.tracker.improved(loss):\n    self.save('best.pt')",
               "return self.tracker.best", rest="    tracker = Tracker()\n", extra=_TRACKER.replace("OP", "<")),
+        Case("a primary that no code reads", _case("", _GOOD).files, {"selection": {"trainer": _TRAINER, "primary-key": "val_primry"}}),
         Case("a missing trainer", {"pkg/__init__.py": "", "pkg/train.py": "class Trainer:\n    pass\n"}),
         _swapped(),
     ),

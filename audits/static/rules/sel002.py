@@ -32,7 +32,7 @@ def check(context: Context) -> Iterable[Finding]:
     seen: set[int] = set()
     for start in selection.starts():
         for leaf, message in selection.fallbacks(start):
-            place = leaf.demand.place
+            place = leaf.place
             if id(place.expr) not in seen:
                 seen.add(id(place.expr))
                 yield context.finding("SEL002", place.module, place.expr, message, fn=place.fn, call_path=leaf.demand.trail)
