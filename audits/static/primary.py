@@ -7,8 +7,8 @@ the values that mean the score (`primary_values`) as far as it depends on the pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from audits.static import ir
 from audits.static.flow import Place
@@ -115,13 +115,14 @@ class Primary:
         # `record[config.primary]`
         return isinstance(expr, ir.Subscript) and self.mentioned(expr.index)
 
-    def _known(self, parts: Iterable[Demand]) -> list[Leaf]:
+    def _known(self, parts: Sequence[Demand]) -> list[Leaf]:
         # What a formula is made of says more than the name of the helper that it stands in.
         if len(self._nested) > 3:
             return []
         self._nested.append(None)
         try:
-            found = [leaf for part in parts for leaf in self.leaves(part)]
+            # Metrics of which more is better stand in a composite with a minus; that turns no score round.
+            found = [replace(leaf, flipped=leaf.flipped and len(parts) == 1) for part in parts for leaf in self.leaves(part)]
         finally:
             self._nested.pop()
         return found if {LOSS, "score"} & {leaf.what for leaf in found} else []
