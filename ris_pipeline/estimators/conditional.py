@@ -22,6 +22,7 @@ from torch import Tensor
 from ris_pipeline.arrays import Sources
 from ris_pipeline.config import Config
 from ris_pipeline.errors import DataError
+from ris_pipeline.estimators.beamformers import check_count
 from ris_pipeline.estimators.counting import count_from_residuals, noise_variance_from_residuals
 from ris_pipeline.estimators.derivatives import inside, to_position, to_search
 from ris_pipeline.estimators.greedy import SensedGrid, Solution, joint_refinement, next_source, search_again, source_powers
@@ -113,8 +114,8 @@ def conditional_likelihood(measurements: Measurements, config: Config, k: Int[Te
         DataError: k lies outside 0..k_max.
     """
     k_max = config.scene.k_max
-    if k is not None and (bool((k < 0).any()) or bool((k > k_max).any())):
-        raise DataError(f"k must lie in 0..{k_max} (scene.k_max), got {int(k.min())}..{int(k.max())}")
+    if k is not None:
+        check_count(k, config)
     depth = torch.full((len(measurements),), k_max, device=measurements.snapshots.device) if k is None else k
     grid = grid_of(config, measurements.snapshots.device)
     per_scene = 10 * measurements.snapshots[0].numel() * len(grid.search) + operator_bytes(measurements)

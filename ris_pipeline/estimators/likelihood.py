@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ris_pipeline.arrays import Sources
 from ris_pipeline.config import Config
-from ris_pipeline.errors import DataError
+from ris_pipeline.estimators.beamformers import check_count
 from ris_pipeline.estimators.conditional import CHUNK_BYTES, estimate_noise_variance, normalised, operator_bytes
 from ris_pipeline.estimators.counting import gamma_tail_quantile
 from ris_pipeline.estimators.derivatives import inside, to_position, to_search
@@ -86,9 +86,8 @@ def maximum_likelihood(measurements: Measurements, config: Config, k: Int[Tensor
     Raises:
         DataError: k lies outside 0..k_max, or measurements are not finite.
     """
-    k_max = config.scene.k_max
-    if k is not None and (bool((k < 0).any()) or bool((k > k_max).any())):
-        raise DataError(f"k must lie in 0..{k_max} (scene.k_max), got {int(k.min())}..{int(k.max())}")
+    if k is not None:
+        check_count(k, config)
     if measurements.noise_variance is None:
         measurements = replace(measurements, noise_variance=estimate_noise_variance(measurements, config))
     grid = grid_of(config, measurements.snapshots.device)
