@@ -12,9 +12,9 @@ import libcst
 import pytest
 from generated_packages import write_package
 
-from audits.static.cache import Cache
 from audits.static.run import audit
 from audits.static.settings import load_settings
+from audits.static.source.cache import Cache
 
 ROOT = Path(__file__).parents[1]
 

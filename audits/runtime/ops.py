@@ -16,8 +16,8 @@ from audits.runtime.report import Result
 from audits.runtime.trial import Trial, differences, state_of
 from audits.runtime.witness import Record, Testimony, by_calls, by_modes, by_profiler
 from audits.static.errors import AuditInputError
+from audits.static.libraries.solvers import is_solver
 from audits.static.report import write_atomically
-from audits.static.solvers import is_solver
 from ris_pipeline.shards import Batch
 
 ALLOWED = Path(__file__).with_name("allowed_ops.json")

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from audits.static import hot_proofs
-from audits.static.cache import Cache
-from audits.static.engine import Analysis
+from audits.static.analysis.engine import Analysis
+from audits.static.context import Context
 from audits.static.errors import AuditIncompleteError, AuditInputError
 from audits.static.findings import Finding, Report
-from audits.static.project import Project
 from audits.static.rules import all_rules
-from audits.static.rules.base import Context, Rule
+from audits.static.rules.base import Rule
 from audits.static.rules.sup001 import review
 from audits.static.settings import Settings, suggest_rule
-from audits.static.sources import SourceFile, read_sources
+from audits.static.source.cache import Cache
+from audits.static.source.project import Project
+from audits.static.source.sources import SourceFile, read_sources
+from audits.static.source.worker import RECURSION
 from audits.static.suppress import apply_suppressions, suppressions
-from audits.static.worker import RECURSION
 
 _T = TypeVar("_T")
 

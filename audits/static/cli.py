@@ -9,15 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audits.static.baseline import apply_baseline, write_baseline
-from audits.static.cache import FOLDER, Cache
-from audits.static.changed import changed_files, keep_changed
 from audits.static.errors import AuditIncompleteError, AuditInputError, Parser
 from audits.static.findings import Report
 from audits.static.report import FORMATS, text, write_atomically
+from audits.static.report.baseline import apply_baseline, write_baseline
+from audits.static.report.changed import changed_files, keep_changed
 from audits.static.rules import all_rules
 from audits.static.run import audit
 from audits.static.settings import load_settings, suggest_rule, suggestion
+from audits.static.source.cache import FOLDER, Cache
 
 CLEAN, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from audits.static.context import Context
 from audits.static.findings import Proof
 from audits.static.rules import hot002
-from audits.static.rules.base import Context
-from audits.static.solver_use import violated
+from audits.static.subjects.solver_use import violated
 
 
 def proofs(context: Context, checked: list[str]) -> list[Proof]:

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from audits.static.cache import Cache, analyser_version, dump_facts, facts_key, load_facts
 from audits.static.findings import Report
 from audits.static.settings import Settings
-from audits.static.sources import SourceFile, is_beside, read_sources
+from audits.static.source.cache import Cache, analyser_version, dump_facts, facts_key, load_facts
+from audits.static.source.sources import SourceFile, is_beside, read_sources
 
 
 def audit(
@@ -57,7 +57,7 @@ def audit(
 
 def _analyse(analyse: Any, root: Path, settings: Settings, files: list[SourceFile], select: list[str], ignore: list[str],
              cache: Cache | None, today: dt.date) -> tuple[Report, dict[str, bool]]:  # fmt: skip
-    from audits.static.worker import lower_all  # noqa: PLC0415 - as above
+    from audits.static.source.worker import lower_all  # noqa: PLC0415 - as above
 
     started = time.perf_counter()
     assert cache is not None

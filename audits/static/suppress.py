@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from audits.static.findings import Finding, Suppressed
-from audits.static.project import ModuleInfo
+from audits.static.source.project import ModuleInfo
 
 _COMMENT = re.compile(r"#\s*audit\s*:\s*allow\b(.*)$", re.IGNORECASE)
 _CODES = re.compile(r"^\s*\[([^\]]*)\]")

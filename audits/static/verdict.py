@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from audits.static.cache import FOLDER, Cache, user_cache_folder
 from audits.static.findings import Report
 from audits.static.run import audit
 from audits.static.settings import load_settings
-from audits.static.sources import is_installation
+from audits.static.source.cache import FOLDER, Cache, user_cache_folder
+from audits.static.source.sources import is_installation
 
 TABLES = Path(__file__).parents[1] / "tables"
 

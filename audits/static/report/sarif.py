@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from audits.static.baseline import fingerprints
 from audits.static.findings import Finding, Report
+from audits.static.report.baseline import fingerprints
 from audits.static.rules import all_rules
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

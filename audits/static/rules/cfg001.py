@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir, usage
-from audits.static.config_schema import Schema, stored
-from audits.static.configs import Configs, configs_of
-from audits.static.engine import Unit
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.values import Ext, Inst, Mod, UnknownValue
+from audits.static.context import Context
+from audits.static.dataflow import usage
 from audits.static.findings import Finding
-from audits.static.rules.base import Case, Context, Rule
+from audits.static.rules.base import Case, Rule
 from audits.static.settings import nearest
-from audits.static.values import Ext, Inst, Mod, UnknownValue
+from audits.static.source import ir
+from audits.static.subjects.config_schema import Schema, stored
+from audits.static.subjects.configs import Configs, configs_of
 
 MANUAL = """\
 A key that is read with a default exists twice: once where it is declared and once where it is read, until the two

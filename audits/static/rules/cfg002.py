@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from audits.static import ir, usage
-from audits.static.config_schema import BUILDING, Schema, is_validator, stored
-from audits.static.configs import Configs, configs_of
-from audits.static.engine import Unit
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.values import Cls, Ext, ExtInst, Mod, UnknownValue
+from audits.static.context import Context
+from audits.static.dataflow import usage
 from audits.static.findings import Finding
-from audits.static.project import ClassInfo, FunctionInfo
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import Cls, Ext, ExtInst, Mod, UnknownValue
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import ClassInfo, FunctionInfo
+from audits.static.subjects.config_schema import BUILDING, Schema, is_validator, stored
+from audits.static.subjects.configs import Configs, configs_of
 
 MANUAL = """\
 An option that is accepted and used nowhere promises an effect that it has not. Every key of every configuration class

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir, usage
-from audits.static.config_schema import Schema, stored
-from audits.static.configs import Configs, configs_of
-from audits.static.engine import Unit
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.values import Cls, Func, Inst
+from audits.static.context import Context
+from audits.static.dataflow import usage
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.value_origins import Origins
 from audits.static.findings import Finding
-from audits.static.flow import Place
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.value_origins import Origins
-from audits.static.values import Cls, Func, Inst
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.subjects.config_schema import Schema, stored
+from audits.static.subjects.configs import Configs, configs_of
 
 MANUAL = """\
 Configuration that changes while a program runs means different things to those who read it early and late, and a

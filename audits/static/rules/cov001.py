@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from audits.static import ir
-from audits.static.building import Building
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.project import FunctionInfo
-from audits.static.rules.base import Case, Context, Rule
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
+from audits.static.subjects.building import Building
 
 MANUAL = """\
 Every consumer must see the same covariance, so one function builds it. Outside the module of `covariance.builder`

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir
-from audits.static.covariances import KEEPING, Covariances, adds_identity, named_covariance, source_text
+from audits.static.analysis.reach import entry_functions
+from audits.static.analysis.values import Func, Inst, Value
+from audits.static.context import Context
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import ELEMENT, Answer, Demand, Frame, Origins
+from audits.static.dataflow.reaching import Path
 from audits.static.findings import Finding, Step
-from audits.static.flow import Place
-from audits.static.origins import ELEMENT, Answer, Demand, Frame, Origins
-from audits.static.project import FunctionInfo
-from audits.static.reach import entry_functions
-from audits.static.reaching import Path
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import Func, Inst, Value
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
+from audits.static.subjects.covariances import KEEPING, Covariances, adds_identity, named_covariance, source_text
 
 MANUAL = """\
 Training and inference agree only if the K-head, the loss and MUSIC see what the one builder made. For each function in

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir
-from audits.static.blends import Blends, Use
-from audits.static.covariances import Covariances
+from audits.static.analysis.reach import entry_functions
+from audits.static.context import Context
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import Demand
 from audits.static.findings import Finding, Step
-from audits.static.flow import Place
-from audits.static.origins import Demand
-from audits.static.project import FunctionInfo
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
+from audits.static.subjects.blends import Blends, Use
+from audits.static.subjects.covariances import Covariances
 
 MANUAL = """\
 The training step blends prediction and truth with the same sample and weight; the loss then loads and shrinks both.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from audits.static import ir
+from audits.static.analysis.reach import symbol_at
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.reach import symbol_at
-from audits.static.rules.base import Case, Context, Rule
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
 
 MANUAL = """\
 A handler that catches everything, or that catches anything and goes on as if nothing had happened, turns a bug into a

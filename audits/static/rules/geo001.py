@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from audits.static import ir, usage
-from audits.static.engine import Unit
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.reach import entry_functions
+from audits.static.analysis.values import Func
+from audits.static.context import Context
+from audits.static.dataflow import usage
+from audits.static.dataflow.flow import argument
 from audits.static.findings import Finding
-from audits.static.flow import argument
-from audits.static.phasors import Evidence, Phasor, Phasors
-from audits.static.project import FunctionInfo
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import Func
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
+from audits.static.subjects.phasors import Evidence, Phasor, Phasors
 
 MANUAL = """\
 Two definitions of the steering vector differ sooner or later: in the array's centre, in the sign of the phase, in the

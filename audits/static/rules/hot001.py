@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.solver_use import solver_refs
+from audits.static.rules.base import Case, Rule
+from audits.static.subjects.solver_use import solver_refs
 
 MANUAL = """\
 A linear solve inside the training step costs cubic time on every batch, breaks on ill-conditioned input and makes
@@ -14,7 +15,7 @@ gradients explode. This rule proves that none can run there: starting at each `h
 follows every reference - calls, methods through typed receivers, overrides, properties, hooks, tables, partials,
 decorators, callbacks, autograd functions - and reports each solver that it meets, in torch, NumPy or SciPy spelling,
 including operations whose backward solves (qr, det, slogdet, logdet, eig, cholesky). A reference counts as a call.
-`eigh` and `eigvalsh` are no solvers. The list of names is data: audits/static/solvers.json.
+`eigh` and `eigvalsh` are no solvers. The list of names is data: audits/static/libraries/solvers.json.
 """
 
 

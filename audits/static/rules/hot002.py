@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from audits.static import ir, solvers
-from audits.static.engine import Issue, Unit
-from audits.static.externals import DYNAMIC
+from audits.static.analysis.engine import Issue, Unit
+from audits.static.analysis.externals import DYNAMIC
+from audits.static.analysis.reach import Reach
+from audits.static.analysis.unknown_calls import unknown_calls
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.project import ModuleInfo
-from audits.static.reach import Reach
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.solver_use import CONDITIONS, condition_norm, exponent_of, exponent_sign
-from audits.static.unknown_calls import unknown_calls
+from audits.static.libraries import solvers
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import ModuleInfo
+from audits.static.subjects.solver_use import CONDITIONS, condition_norm, exponent_of, exponent_sign
 
 MANUAL = """\
 A proof is worth what it can see. On the hot path this rule reports what reading code can't see through: exec, eval,

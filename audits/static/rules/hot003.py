@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir, usage
-from audits.static.engine import Unit
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.values import Cls, ExtInst, Inst
+from audits.static.context import Context
+from audits.static.dataflow import usage
+from audits.static.dataflow.flow import Flow
+from audits.static.dataflow.value_origins import Origins
 from audits.static.findings import Finding
-from audits.static.flow import Flow
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.tensors import Tensors, operands
-from audits.static.value_origins import Origins
-from audits.static.values import Cls, ExtInst, Inst
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.subjects.tensors import Tensors, operands
 
 MANUAL = """\
 A value that is read on the host makes the training step wait for the device, and a value that comes back from NumPy

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from audits.static.analysis.reach import is_empty
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.reach import is_empty
-from audits.static.rules.base import Case, Context, Rule
+from audits.static.rules.base import Case, Rule
 
 MANUAL = """\
 A proof about an entry point that was renamed, or whose body is empty, says nothing and looks the same as a real one.

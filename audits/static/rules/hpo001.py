@@ -6,15 +6,16 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir
+from audits.static.analysis.reach import entry_functions
+from audits.static.analysis.values import Func
+from audits.static.context import Context
+from audits.static.dataflow.flow import Flow, Place, pairs_of
+from audits.static.dataflow.primary_values import is_read
 from audits.static.findings import Finding, Step
-from audits.static.flow import Flow, Place, pairs_of
-from audits.static.literals import LiteralSearch, numeric
-from audits.static.primary_values import is_read
-from audits.static.project import FunctionInfo, ModuleInfo
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import Func
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo, ModuleInfo
+from audits.static.subjects.literals import LiteralSearch, numeric
 
 MANUAL = """\
 A search that was tuned on sizes written into the code keeps them when the data grows. Every value that reaches one of

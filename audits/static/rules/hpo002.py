@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir
-from audits.static.expressions import key
+from audits.static.analysis.reach import entry_functions
+from audits.static.analysis.values import Ext, Func
+from audits.static.context import Context
+from audits.static.dataflow.expressions import key
+from audits.static.dataflow.flow import Flow, Place
 from audits.static.findings import Finding, Step
-from audits.static.flow import Flow, Place
-from audits.static.project import FunctionInfo, ModuleInfo
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.values import Ext, Func
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo, ModuleInfo
 
 MANUAL = """\
 The score is lower-is-better. A study that maximises it, or leaves the direction to a default, or an objective that

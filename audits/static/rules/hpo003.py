@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir
+from audits.static.analysis.reach import entry_functions
+from audits.static.context import Context
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import Answer, Demand
 from audits.static.findings import Finding, Step
-from audits.static.flow import Place
-from audits.static.origins import Answer, Demand
-from audits.static.project import FunctionInfo
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.trials import Trials, trial_functions
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
+from audits.static.subjects.trials import Trials, trial_functions
 
 MANUAL = """\
 A search is only as good as the number that it is told. From the trial function of `hpo.objective` (the function

@@ -6,14 +6,16 @@ import builtins
 import re
 from collections.abc import Iterable, Iterator
 
-from audits.static import ir, usage
-from audits.static.engine import Unit
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.values import ExtInst
+from audits.static.context import Context
+from audits.static.dataflow import usage
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.value_origins import Origins
 from audits.static.findings import Finding
-from audits.static.flow import Place
-from audits.static.project import FunctionInfo
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.value_origins import Origins
-from audits.static.values import ExtInst
+from audits.static.rules.base import Case, Rule
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
 
 MANUAL = """\
 A number that is drawn from global state depends on everything that was drawn before it, anywhere in the process: a

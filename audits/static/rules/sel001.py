@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from audits.static.analysis.reach import entry_functions
+from audits.static.context import Context
+from audits.static.dataflow.primary_values import is_read
 from audits.static.findings import Finding
-from audits.static.primary_values import is_read
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.selection import Selection
+from audits.static.rules.base import Case, Rule
+from audits.static.subjects.selection import Selection
 
 MANUAL = """\
 Selecting by one quantity, saving by another and reporting a third makes every comparison of runs meaningless. From

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from audits.static.analysis.reach import entry_functions
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.reach import entry_functions
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.selection import Selection
+from audits.static.rules.base import Case, Rule
+from audits.static.subjects.selection import Selection
 
 MANUAL = """\
 When a metric is missing and the loss, or zero, is compared in its place, the best model is the one whose metrics

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.rules.base import Case, Context, Rule
+from audits.static.rules.base import Case, Rule
 from audits.static.suppress import Suppression
 
 MANUAL = """\

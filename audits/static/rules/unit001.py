@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from audits.static.context import Context
 from audits.static.findings import Finding
-from audits.static.rules.base import Case, Context, Rule
-from audits.static.unitflow import UnitFlow
+from audits.static.rules.base import Case, Rule
+from audits.static.subjects.unitflow import UnitFlow
 
 MANUAL = """\
 A number in the wrong unit is a number like any other, and nothing fails. Names say units by their last word - `_deg`,

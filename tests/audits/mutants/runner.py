@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audits.static import lower
 from audits.static.audit import run_audit
 from audits.static.errors import AuditIncompleteError, AuditInputError
 from audits.static.rules import all_rules
 from audits.static.settings import load_settings
+from audits.static.source import lower
 from tests.audits.mutants import live
 from tests.audits.mutants.compose import PACKAGE, DoesNotFitError, Planting, compose
 from tests.audits.mutants.model import Mutant

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from audits.static import audit, cli
+from audits.static.context import Context
 from audits.static.findings import Finding
 from audits.static.rules import all_rules
-from audits.static.rules.base import Context, Rule
+from audits.static.rules.base import Rule
 from audits.static.settings import Settings
 
 LOOPS = ("for i in range(3):", "while x.any():", "for i, x in enumerate(batch):", "async for i in batch:")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audits.static import cli
-from audits.static.nesting import Nesting
+from audits.static.source.nesting import Nesting
 
 TABLES = """\
 [tool.audits]

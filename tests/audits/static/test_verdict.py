@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from audits import static
-from audits.static.cache import FOLDER
+from audits.static.source.cache import FOLDER
 
 ROOT = Path(__file__).parents[3]
 TABLE = '[tool.audits]\npackages = ["pkg"]\n[tool.audits.hot-path]\nentry-points = ["pkg.step:step"]\n'
@@ -80,7 +80,7 @@ def test_an_unchanged_package_is_answered_without_the_analyser(root: Path) -> No
     code = (
         "import sys; from pathlib import Path; from audits.static import preflight; "
         f"v = preflight(Path({str(root)!r}), Path({str(root.parent / 'table.toml')!r})); "
-        "print(v.status, sorted({'libcst', 'torch', 'audits.static.engine'} & set(sys.modules)))"
+        "print(v.status, sorted({'libcst', 'torch', 'audits.static.analysis.engine'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split("\n")[0] == "proved []"

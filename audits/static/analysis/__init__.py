@@ -1,0 +1,1 @@
+"""Which values every name may hold, and what an entry point reaches."""

@@ -1,0 +1,164 @@
+"""Where a parameter's or a field's value comes from: the calls that pass it, the places that store it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from audits.static.analysis.values import Cls, Func, Inst, Mod, SuperOf
+from audits.static.dataflow.backwards import NEAR, Backwards
+from audits.static.dataflow.demands import ELEMENT, Answer, Demand, Frame
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.reaching import Def, Path
+from audits.static.source import ir
+from audits.static.source.project import ClassInfo, FunctionInfo
+
+
+class Arguments(Backwards):
+    """Steps from parameters and fields."""
+
+    def _parameter(self, demand: Demand, definition: Def, path: Path) -> Answer:
+        fn = demand.place.fn
+        assert fn is not None
+        param = definition.node
+        assert isinstance(param, ir.Param)
+        if demand.frame is not None and demand.frame.fn is fn:
+            return self._argument(demand, fn, param, path, demand.frame)
+        if fn.cls is not None and fn.node.params and fn.node.params[0] is param and "staticmethod" not in fn.flags:
+            return self.field(demand, fn.cls, path)
+        out: list[Demand] = []
+        missing = False
+        sites = self.flow.sites(fn)
+        for call, unit, bound in sites:
+            if self.only is not None and unit.fn is not None and not self.only(unit.fn):
+                continue
+            caller = Place(call, unit.module, unit.fn)
+            answer = self._argument(demand, fn, param, path, Frame(fn, call, caller, None, bound, 1))
+            out += answer.demands
+            missing = missing or answer.kind != "moved"
+        if not out:
+            typed = [v.cls for v in self.values(demand.place) if isinstance(v, Inst)] if path and path[0][0] == "field" else []
+            for cls in typed:
+                out += self.field(demand, cls, path).demands
+        if not out and param.default is not None:
+            out.append(self.at(demand, Place(param.default, fn.module, fn.enclosing), path, None))
+        if not out:
+            return Answer("parameter")
+        return Answer("mixed-unknown" if missing else "moved", tuple(out))
+
+    def _argument(self, demand: Demand, fn: FunctionInfo, param: ir.Param, path: Path, frame: Frame) -> Answer:
+        caller, outer = frame.caller, frame.outer
+        positional = fn.positional
+        call = frame.call
+        if frame.bound and positional and positional[0] is param:
+            if isinstance(call.func, ir.Attribute) and not self.classes(caller):
+                if not any(isinstance(v, (Cls, SuperOf, Mod)) for v in self.flow.receivers(caller.at(call.func))):
+                    return Answer("moved", (self.at(demand, caller.at(call.func.value), path, outer),))
+            elif not self.classes(caller):
+                return Answer("moved", (self.at(demand, caller.at(call.func), path, outer),))
+            return self.field(demand, fn.cls, path) if fn.cls is not None else Answer("unknown")
+        given = list(self.passed(caller, fn, param, bound=frame.bound, path=path, frame=outer))
+        if given:
+            out = []
+            for place, inner, at in given:
+                out.append(self.at(demand, place, inner, at))
+            return Answer("moved", tuple(out))
+        if param.default is not None:
+            return Answer("moved", (self.at(demand, Place(param.default, fn.module, fn.enclosing), path, None),))
+        return Answer("unknown")
+
+    def passed(
+        self, caller: Place, fn: FunctionInfo, param: ir.Param, *, bound: bool, path: Path = (), frame: Frame | None = None
+    ) -> Iterator[tuple[Place, Path, Frame | None]]:
+        """What a call passes for a parameter: directly, by `*` and `**`, or bound before by `partial`."""
+        call = caller.expr
+        assert isinstance(call, ir.Call)
+        names = [p.name for p in fn.positional][1 if bound else 0 :]
+        early = self._partial(caller, frame) if bound is False or not isinstance(call.func, ir.Attribute) else []
+        plain: list[tuple[Place, Path, Frame | None]] = []
+        starred: tuple[Place, int] | None = None
+        keywords: dict[str, tuple[Place, Path, Frame | None]] = {}
+        spread: list[tuple[Place, Frame | None]] = []
+        for site, args, at in [*early, (caller, call.args, frame)]:
+            for arg in args:
+                place = site.at(arg.value)
+                if arg.star == "**":
+                    spread.append((place, at))
+                elif arg.star == "*":
+                    starred = (place, len(plain))
+                elif arg.keyword is not None:
+                    keywords[arg.keyword] = (place, path, at)
+                elif starred is None:
+                    plain.append((place, path, at))
+        if param.kind == "**":
+            own = {p.name for p in fn.node.params}
+            if path and path[0][0] == "item":
+                if path[0][1] in keywords and path[0][1] not in own:
+                    place, _, at = keywords[str(path[0][1])]
+                    yield place, path[1:], at
+                    return
+            yield from ((p, path, at) for p, at in spread)
+            return
+        if param.kind == "*":
+            rest = plain[len(names) :]
+            if path and path[0][0] == "item" and isinstance(path[0][1], int):
+                yield from ((p, path[1:], at) for p, _, at in rest[path[0][1] : path[0][1] + 1])
+            else:
+                yield from ((p, path[1:], at) for p, _, at in rest)
+            if starred is not None:
+                yield starred[0], path, frame
+            return
+        if param.name in keywords:
+            yield keywords[param.name]
+        elif param.name in names and names.index(param.name) < len(plain):
+            yield plain[names.index(param.name)]
+        elif starred is not None and param.name in names:
+            yield starred[0], (("item", names.index(param.name) - starred[1]), *path), frame
+        else:
+            yield from ((p, (("item", param.name), *path), at) for p, at in spread)
+
+    def _partial(self, caller: Place, frame: Frame | None) -> list[tuple[Place, list[ir.Arg], Frame | None]]:
+        # The arguments that `functools.partial` has bound to what is called.
+        call = caller.expr
+        assert isinstance(call, ir.Call)
+        out: list[tuple[Place, list[ir.Arg], Frame | None]] = []
+        if isinstance(call.func, ir.Call) and ir.last_name(call.func.func) in ("partial", "partialmethod"):
+            out.append((caller.at(call.func), call.func.args[1:], frame))
+        elif isinstance(call.func, (ir.Name, ir.Attribute)):
+            found: list[tuple[Place, list[ir.Arg], Frame | None]] = []
+
+            def visit(demand: Demand, answer: Answer) -> bool:
+                expr = demand.expr
+                if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("partial", "partialmethod"):
+                    found.append((demand.place, expr.args[1:], demand.frame))
+                    return False
+                return answer.kind in ("moved", "mixed-unknown") and len(found) < 4
+
+            if not any(isinstance(v, Func) and v.fn.node.name == ir.last_name(call.func) for v in self.flow.callees(caller)):
+                self.walk(Demand(caller.at(call.func), (), frame), visit, NEAR)
+            out += found[:1]
+        return out
+
+    def field(self, demand: Demand, cls: ClassInfo, path: Path) -> Answer:
+        """A field of an instance of which only the class is known: anything that is ever stored there."""
+        if not path or path[0][0] != "field":
+            return Answer("parameter")
+        name = str(path[0][1])
+        getters = self._getters(cls, name)
+        if getters:
+            return Answer("moved", tuple(d for g in getters for d in self._returned(replace(demand, path=path[1:]), g, None)))
+        found = self.flow.field(cls, name)
+        rest = path[1:]
+        put = [p for key, p in self.flow.contents(cls, name) if rest and rest[0][0] != "field" and key in (None, rest[0][1])]
+        if put or (rest and rest[0] == ELEMENT):
+            put = put or [p for _, p in self.flow.contents(cls, name)]
+            found = [p for p in found if not (put and _empty(p.expr))]
+        if not found and not put:
+            return Answer("parameter")
+        return Answer("moved", (*(self.at(demand, p, rest, None) for p in found), *(self.at(demand, p, rest[1:], None) for p in put)))
+
+
+def _empty(expr: ir.Expr) -> bool:
+    if isinstance(expr, ir.Call):
+        return ir.last_name(expr.func) in ("dict", "list", "set", "OrderedDict", "defaultdict", "deque") and not expr.args
+    return (isinstance(expr, ir.Dict) and not expr.keys) or (isinstance(expr, ir.Sequence) and not expr.items)

@@ -1,0 +1,211 @@
+"""Facts about places, and the walk back from a value; the steps themselves are in `origins`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from audits.static.analysis import lookup
+from audits.static.analysis.engine import Unit
+from audits.static.analysis.interp import _Silent
+from audits.static.analysis.values import Cls, Func, Inst, Values
+from audits.static.dataflow.demands import Answer, Bound, Demand, Frame
+from audits.static.dataflow.flow import Flow, Place
+from audits.static.dataflow.primary_values import score_values
+from audits.static.dataflow.reaching import Guards, Path, Reaching
+from audits.static.source import ir
+from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
+
+LIMIT = 4_000
+NEAR = 150  # how far a side question, such as which table is indexed, is followed
+DEPTH = 14
+VARIANTS = 24  # how many sets of conditions are told apart for one expression
+PATH = 6  # how many parts of parts are told apart
+
+
+def _joined(guards: tuple[Bound, ...], further: tuple[Bound, ...]) -> tuple[Bound, ...]:
+    # A loop leads through the same conditions again and again.
+    return guards + tuple(b for b in further if b not in guards) if further else guards
+
+
+def _deepens(demand: Demand, seen: set[object]) -> bool:
+    """Whether a loop such as `x = x[0]` leads back to an expression, only with a longer path each time."""
+    if len(demand.path) <= PATH:
+        return False
+    expr, path, frame = demand.key
+    return any((expr, path[start:], frame) in seen for start in range(1, len(path)))
+
+
+class Backwards:
+    """Definitions, types and callees of places, and the walk."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.analysis = flow.analysis
+        self._reaching: dict[object, Reaching] = {}
+        self._frames: dict[tuple[int, int, int], Frame] = {}
+        self._values: dict[tuple[int, FunctionInfo | ModuleInfo], Values] = {}
+        self._returns: dict[FunctionInfo, list[ir.Return | ir.Yield]] = {}
+        self._asked: set[int] = set()
+        self._scores: dict[str, frozenset[str]] = {}
+        self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
+        self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
+
+    def reaching(self, place: Place) -> Reaching:
+        """The definitions of the body around a place."""
+        owner = place.fn if place.fn is not None else place.module
+        found = self._reaching.get(owner)
+        if found is None:
+            body, params = (place.fn.node.body, place.fn.node.params) if place.fn is not None else (place.module.tree.body, [])
+            found = self._reaching[owner] = Reaching(body, params).run()
+        return found
+
+    def score_values(self, key: str) -> frozenset[str]:
+        """The values of the configured primary that mean the score."""
+        if key not in self._scores:
+            self._scores[key] = score_values(self.analysis.project, key)
+        return self._scores[key]
+
+    def values(self, place: Place) -> Values:
+        """The abstract values of an expression: its types, functions and classes."""
+        key = (id(place.expr), place.fn if place.fn is not None else place.module)
+        found = self._values.get(key)
+        if found is None:
+            unit = Unit(place.module, place.fn, hot=False, settled=True)
+            scope = place.fn.scope if place.fn is not None else place.module.scope
+            found = self._values[key] = _Silent(self.analysis, unit).eval(place.expr, scope)
+        return found
+
+    def statement_guards(self, place: Place, node: ir.Node, frame: Frame | None) -> tuple[Bound, ...]:
+        """The conditions of a statement."""
+        return tuple(Bound(g, place, frame) for g in self.reaching(place).guards.get(id(node), ()))
+
+    def targets(self, place: Place) -> list[tuple[FunctionInfo, bool]]:
+        """The packages' functions that a call runs, each with whether its first parameter is the receiver."""
+        out: dict[FunctionInfo, bool] = {}
+        interp = None
+        for callee in self.flow.callees(place):
+            if isinstance(callee, Func) and not callee.weak:
+                out[callee.fn] = callee.bound
+            elif isinstance(callee, Inst):
+                interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
+                out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
+        return list(out.items())
+
+    def classes(self, place: Place) -> list[ClassInfo]:
+        """The packages' classes that a call constructs."""
+        return [c.cls for c in self.flow.callees(place) if isinstance(c, Cls)]
+
+    def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = LIMIT,
+             *, apart: bool = False) -> bool:  # fmt: skip
+        """Go back from `start`; `visit` says whether to follow an answer's demands, or which. False where the way was too long.
+
+        With `apart`, what is reached under different conditions is visited for each of them.
+        """
+        pending = [start]
+        seen: set[object] = {start.key}
+        variants: dict[object, int] = {}
+        while pending:
+            demand = pending.pop()
+            answer = self.step(demand) if not _deepens(demand, seen) else Answer("cycle")
+            chosen = visit(demand, answer)
+            for following in answer.demands if chosen is True else chosen or ():
+                key = (*following.key, frozenset(following.guards)) if apart else following.key
+                if key not in seen and variants.get(following.key, 0) < VARIANTS:
+                    seen.add(key)
+                    variants[following.key] = variants.get(following.key, 0) + 1
+                    pending.append(following)
+            if len(seen) > limit:
+                return False
+        return True
+
+    def step(self, demand: Demand) -> Answer:
+        """What the demanded value rests on."""
+        raise NotImplementedError
+
+    def to(self, demand: Demand, expr: ir.Expr, path: Path, guards: Guards = ()) -> Demand:
+        """Part of another expression in the same place, under further conditions."""
+        bound = tuple(Bound(g, demand.place, demand.frame) for g in guards)
+        return Demand(demand.place.at(expr), path, demand.frame, _joined(demand.guards, bound), demand.trail)
+
+    def at(self, demand: Demand, place: Place, path: Path, frame: Frame | None, guards: tuple[Bound, ...] = ()) -> Demand:
+        """Part of an expression in another place: one more step of the way."""
+        step = place.step()
+        trail = demand.trail if demand.trail and demand.trail[-1] == step else (*demand.trail, step)
+        return Demand(place, path, frame, _joined(demand.guards, guards), trail)
+
+    def _getters(self, cls: ClassInfo, name: str) -> list[FunctionInfo]:
+        out = []
+        for owner in self.analysis.mro_cache.get(cls) or [cls]:
+            getter = owner.module.functions.get(f"{owner.qualname}.{name}")
+            if getter is not None and "property" in getter.flags:
+                out.append(getter)
+                break
+        return out
+
+    def _turns_back(self, fn: FunctionInfo, frame: Frame | None) -> bool:
+        inside = 0
+        while frame is not None:
+            inside += frame.fn is fn
+            frame = frame.outer
+        return inside > 1
+
+    def enter(self, fn: FunctionInfo, call: ir.Call, caller: Place, outer: Frame | None, bound: bool) -> Frame | None:
+        """The frame of a call, or None where the chain is too long or turns back."""
+        depth = outer.depth + 1 if outer is not None else 1
+        if depth > DEPTH or self._turns_back(fn, outer):
+            return None
+        key = (id(call), id(fn), id(outer))
+        if key not in self._frames:
+            self._frames[key] = Frame(fn, call, caller, outer, bound, depth)
+        return self._frames[key]
+
+    def _returned(self, demand: Demand, fn: FunctionInfo, frame: Frame | None) -> list[Demand]:
+        found = self._returns.get(fn)
+        if found is None:
+            found = self._returns[fn] = [n for n in ir.walk_own(fn.node.body) if isinstance(n, (ir.Return, ir.Yield))]
+        out = []
+        for node in found:
+            if node.value is not None:
+                path = demand.path
+                if isinstance(node, ir.Yield) and not node.delegate and path and path[0][0] in ("elem", "item"):
+                    path = path[1:]
+                place = Place(node.value, fn.module, fn)
+                guards = self.statement_guards(place, node, frame) if isinstance(node, ir.Return) else ()
+                out.append(self.at(demand, place, path, frame, guards))
+        return out
+
+    def constants(self, demand: Demand) -> list[tuple[object, tuple[Bound, ...], Demand]]:
+        """The constants that a value may be, each with its conditions; empty where it may be anything else."""
+        out: list[tuple[object, tuple[Bound, ...], Demand]] = []
+        complete = True
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            nonlocal complete
+            if isinstance(found.expr, ir.Constant) and not found.path:
+                out.append((found.expr.value, found.guards[len(demand.guards) :], found))
+                return False
+            if answer.kind != "moved":
+                complete = False
+            return complete and len(out) < 20
+
+        finished = self.walk(demand, visit, NEAR)
+        return out if complete and finished else []
+
+    def has_item(self, demand: Demand) -> bool | None:
+        """Whether a mapping surely has, or surely lacks, the first key of the path; None where it can't be told."""
+        found: list[bool | None] = []
+
+        def visit(current: Demand, answer: Answer) -> bool:
+            if isinstance(current.expr, ir.Dict) and not current.path:
+                keys = current.expr.keys
+                known = all(isinstance(k, ir.Constant) for k in keys)
+                held = any(isinstance(k, ir.Constant) and k.value == demand.path[0][1] for k in keys)
+                found.append(True if held else False if known else None)
+                return False
+            if answer.kind != "moved":
+                found.append(None)
+            return answer.kind == "moved"
+
+        self.walk(replace(demand, path=()), visit, NEAR)
+        return found[0] if found and all(f is found[0] for f in found) else None

@@ -1,0 +1,314 @@
+"""Where a value comes from, one step at a time, in the context of the calls on the way.
+
+A demand asks for a part of an expression (`.effective` of a call, item 1 of a tuple) inside a chain of calls. A step
+answers with the demands it rests on; a rule decides where to stop. Entering a function through a call binds its
+parameters to that call's arguments; a demand that starts inside a function goes out to every call site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from audits.static.analysis.values import Cls, Func, Inst, Mod, SuperOf
+from audits.static.dataflow import outside
+from audits.static.dataflow.backwards import NEAR, PATH
+from audits.static.dataflow.demands import ELEMENT, Answer, Bound, Demand, Frame, field_names, is_infinite
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.reaching import Guard
+from audits.static.dataflow.variables import Variables
+from audits.static.source import ir
+from audits.static.source.project import ClassInfo, FunctionInfo
+
+
+class Origins(Variables):
+    """Steps backwards over a finished analysis."""
+
+    def step(self, demand: Demand) -> Answer:
+        """What the demanded value rests on."""
+        handler = _STEPS.get(type(demand.expr))
+        if handler is None or len(demand.path) > PATH:
+            return Answer("unknown")
+        return handler(self, demand, demand.expr)
+
+    def _attribute(self, demand: Demand, expr: ir.Attribute) -> Answer:
+        receivers = self.flow.receivers(demand.place) or self.values(demand.place.at(expr.value))
+        for receiver in receivers:
+            if isinstance(receiver, Mod):
+                return self._module_level(demand, receiver.module, expr.attr, demand.path)
+        getters = [g for r in receivers if isinstance(r, (Inst, SuperOf)) for g in self._getters(r.cls, expr.attr)]
+        if getters:
+            out = []
+            for getter in getters:
+                out += self._returned(demand, getter, None)
+            return Answer("moved", tuple(out))
+        if any(isinstance(r, Cls) for r in receivers):
+            found = [p for r in receivers if isinstance(r, Cls) for p in self.flow.field(r.cls, expr.attr)]
+            if found:
+                return Answer("moved", tuple(self.at(demand, p, demand.path, None) for p in found))
+        return Answer("moved", (self.to(demand, expr.value, (("field", expr.attr), *demand.path)),))
+
+    def _subscript(self, demand: Demand, expr: ir.Subscript) -> Answer:
+        index = expr.index
+        operated = self._operated(demand, expr)
+        if operated is not None:
+            return operated
+        if isinstance(index, ir.Slice):
+            return Answer("moved", (self.to(demand, expr.value, demand.path),))
+        if isinstance(index, ir.Constant):
+            return Answer("moved", (self.to(demand, expr.value, (("item", index.value), *demand.path)),))
+        if isinstance(index, ir.UnaryOp) and isinstance(index.operand, ir.Constant) and isinstance(index.operand.value, int):
+            return Answer("moved", (self.to(demand, expr.value, (("item", -index.operand.value), *demand.path)),))
+        chosen = self.chosen(demand, expr)
+        if chosen is not None:
+            return Answer("moved", tuple(chosen))
+        deeper = demand.path if demand.path[:2] == (ELEMENT, ELEMENT) else (ELEMENT, *demand.path)
+        return Answer("moved", (self.to(demand, expr.value, deeper),))
+
+    def chosen(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
+        """For `table[key]` of a display, or `values[a if test else b]`: each entry under its key's condition."""
+        if id(expr) in self._asked or len(self._asked) > 4:
+            return None
+        self._asked.add(id(expr))
+        try:
+            return self._entries(demand, expr)
+        finally:
+            self._asked.discard(id(expr))
+
+    def _entries(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
+        if isinstance(expr.index, ir.IfExp):
+            out = []
+            for branch, polarity in ((expr.index.body, True), (expr.index.orelse, False)):
+                if not isinstance(branch, ir.Constant):
+                    return None
+                guard = Guard("if", expr.index.test, polarity)
+                out.append(self.to(demand, expr.value, (("item", branch.value), *demand.path), (guard,)))
+            return out
+        keys = self.constants(replace(demand, place=demand.place.at(expr.index), path=()))
+        if not keys or isinstance(expr.index, ir.Attribute):
+            shown = self._display(demand, expr)  # a field's default is not its only value
+            if shown is not None or not keys:
+                return shown
+        return [
+            replace(self.to(demand, expr.value, (("item", key), *demand.path)), guards=demand.guards + guards) for key, guards, _ in keys
+        ]
+
+    def _display(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
+        tables: list[Demand] = []
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            if isinstance(found.expr, ir.Dict) and not found.path:
+                tables.append(found)
+                return False
+            return answer.kind == "moved" and len(tables) < 4
+
+        self.walk(Demand(demand.place.at(expr.value), (), demand.frame), visit, NEAR)
+        if not tables:
+            return None
+        out = []
+        for table in tables:
+            display = table.expr
+            assert isinstance(display, ir.Dict)
+            for key, value in zip(display.keys, display.values, strict=True):
+                chosen = key.value if isinstance(key, ir.Constant) else ir.dotted(key) if key is not None else None
+                bound = Bound(Guard("case", expr.index, key=(chosen,)), demand.place, demand.frame)
+                out.append(self.at(demand, table.place.at(value), demand.path, table.frame, (bound,)))
+        return out
+
+    def _call(self, demand: Demand, expr: ir.Call) -> Answer:
+        place, path = demand.place, demand.path
+        targets = self.targets(place)
+        out: list[Demand] = []
+        operator = isinstance(expr.func, ir.Attribute) and expr.func.attr.startswith("__")  # chosen by its object, not by a table
+        chosen = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else {}
+        for fn, bound in targets:
+            frame = self.enter(fn, expr, place, demand.frame, bound)
+            if frame is not None:
+                out += self._returned(replace(demand, guards=demand.guards + chosen.get(fn, ())), fn, frame)
+            elif self._turns_back(fn, demand.frame):
+                return Answer("cycle")
+        classes = self.classes(place)
+        for cls in classes:
+            iterated = self._iterated(demand, cls) if path and path[0][0] == "elem" else []
+            if iterated:
+                out += iterated
+                continue
+            if not path or path[0][0] == "elem":
+                return Answer("construct", self._parts(demand, expr))
+            out += self._constructed(demand, expr, cls)
+        if out:
+            return Answer("moved", tuple(out))
+        if targets or classes:
+            return Answer("unknown", self._parts(demand, expr))
+        return self._outside(demand, expr)
+
+    def _iterated(self, demand: Demand, cls: ClassInfo) -> list[Demand]:
+        # What iterating over a new object of the packages yields.
+        order = self.analysis.mro_cache.get(cls) or [cls]
+        for name, path in (("__iter__", demand.path), ("__next__", demand.path[1:]), ("__getitem__", demand.path[1:])):
+            for owner in order:
+                fn = owner.module.functions.get(f"{owner.qualname}.{name}")
+                found = self._returned(replace(demand, path=path), fn, None) if fn is not None else []
+                if found:
+                    return found
+        return []
+
+    def _chosen_functions(self, demand: Demand, expr: ir.Call) -> dict[FunctionInfo, tuple[Bound, ...]]:
+        # `table[key](...)`: the condition under which each function of the table is the one that is called.
+        out: dict[FunctionInfo, tuple[Bound, ...]] = {}
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            if isinstance(found.expr, ir.Lambda):
+                functions = [self.analysis.project.function_of.get(found.expr.function)]
+            else:
+                functions = [v.fn for v in self.values(found.place) if isinstance(v, Func)] if answer.kind == "function" else []
+            out.update({fn: found.guards for fn in functions if fn is not None})
+            return answer.kind == "moved" and len(out) < 20
+
+        self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
+        return out
+
+    def _constructed(self, demand: Demand, call: ir.Call, cls: ClassInfo) -> list[Demand]:
+        name, rest = demand.path[0][1], demand.path[1:]
+        getters = self._getters(cls, str(name))
+        if getters:
+            return [d for g in getters for d in self._returned(replace(demand, path=rest), g, None)]
+        order = self.analysis.mro_cache.get(cls) or [cls]
+        for owner in order:
+            init = owner.module.functions.get(f"{owner.qualname}.__init__")
+            if init is not None:
+                frame = self.enter(init, call, demand.place, demand.frame, bound=True)
+                stored = self._stored_by(init, str(name))
+                if frame is not None and stored:
+                    return [self.at(demand, p, rest, frame) for p in stored]
+                break
+        fields = [f for owner in reversed(order) for f in field_names(owner)]
+        if isinstance(name, int) and name < len(fields):
+            name = fields[name]
+        for arg in call.args:
+            if arg.keyword == name:
+                return [self.to(demand, arg.value, rest)]
+            if arg.star == "**":
+                return [self.to(demand, arg.value, (("item", name), *rest))]
+        plain = [a for a in call.args if a.keyword is None]
+        if name in fields and fields.index(str(name)) < len(plain) and not any(a.star for a in plain):
+            return [self.to(demand, plain[fields.index(str(name))].value, rest)]
+        if name in fields and plain and plain[0].star == "*":
+            return [self.to(demand, plain[0].value, (("item", fields.index(str(name))), *rest))]
+        return [self.at(demand, p, rest, None) for p in self.flow.field(cls, str(name))]
+
+    def _stored_by(self, init: FunctionInfo, name: str) -> list[Place]:
+        own = init.node.params[0].name if init.node.params else "self"
+        return [
+            Place(node.value, init.module, init)
+            for node in ir.walk_own(init.node.body)
+            if isinstance(node, ir.Assign) and node.value is not None
+            for target in node.targets
+            if isinstance(target, ir.Attribute) and target.attr == name and ir.last_name(target.value) == own
+        ]
+
+    def _parts(self, demand: Demand, expr: ir.Call) -> tuple[Demand, ...]:
+        parts = [self.to(demand, a.value, ()) for a in expr.args]
+        if isinstance(expr.func, ir.Attribute):
+            parts.insert(0, self.to(demand, expr.func.value, ()))
+        return tuple(parts)
+
+    def _outside(self, demand: Demand, expr: ir.Call) -> Answer:
+        moved = outside.through(self, demand, expr)
+        return Answer("moved", tuple(moved)) if moved else Answer("outside", self._parts(demand, expr))
+
+    def _constant(self, demand: Demand, expr: ir.Constant) -> Answer:
+        return Answer("constant" if not demand.path else "unknown")
+
+    def _sequence(self, demand: Demand, expr: ir.Sequence) -> Answer:
+        if not demand.path:
+            return Answer("composite", tuple(self.to(demand, i, ()) for i in expr.items))
+        (kind, key), rest = demand.path[0], demand.path[1:]
+        plain = not any(isinstance(i, ir.Starred) for i in expr.items)
+        if kind == "item" and isinstance(key, int) and plain:
+            there = -len(expr.items) <= key < len(expr.items)
+            return Answer("moved", (self.to(demand, expr.items[key], rest),)) if there else Answer("unknown")
+        return Answer("moved", tuple(
+            self.to(demand, i.value, demand.path) if isinstance(i, ir.Starred) else self.to(demand, i, rest) for i in expr.items
+        ))  # fmt: skip
+
+    def _dict(self, demand: Demand, expr: ir.Dict) -> Answer:
+        pairs = list(zip(expr.keys, expr.values, strict=True))
+        if not demand.path:
+            return Answer("composite", tuple(self.to(demand, v, ()) for _, v in pairs))
+        (kind, wanted), rest = demand.path[0], demand.path[1:]
+        if kind in ("item", "field"):
+            out: list[Demand] = []
+            for key, value in reversed(pairs):
+                if key is None:
+                    spread = self.to(demand, value, demand.path, (Guard("default", value),) if out else ())
+                    if self.has_item(spread) is False:
+                        continue
+                    out.append(replace(spread, guards=(*spread.guards, Bound(Guard("default", value), demand.place, demand.frame))))
+                elif isinstance(key, ir.Constant) and key.value == wanted:
+                    missing = tuple(Guard("default", v, polarity=False) for k, v in pairs if k is None) if out else ()
+                    return Answer("moved", (*out, self.to(demand, value, rest, missing)))
+                elif not isinstance(key, ir.Constant):
+                    out.append(self.to(demand, value, rest))
+            return Answer("moved", tuple(out)) if out else Answer("unknown")
+        return Answer("moved", tuple(self.to(demand, v, demand.path if k is None else rest) for k, v in pairs))
+
+    def _ifexp(self, demand: Demand, expr: ir.IfExp) -> Answer:
+        body = self.to(demand, expr.body, demand.path, (Guard("if", expr.test),))
+        return Answer("moved", (body, self.to(demand, expr.orelse, demand.path, (Guard("if", expr.test, polarity=False),))))
+
+    def _boolop(self, demand: Demand, expr: ir.BoolOp) -> Answer:
+        out = []
+        for i, value in enumerate(expr.values):
+            guards = tuple(Guard("or" if expr.op == "or" else "if", v) for v in expr.values[:i])
+            out.append(self.to(demand, value, demand.path, guards))
+        return Answer("moved", tuple(out if expr.op == "or" else out[-1:]))
+
+    def _operated(self, demand: Demand, expr: ir.Expr) -> Answer | None:
+        # An operator of one of the packages' own classes is a call of its method.
+        calls = self.flow.unit(demand.place).calls
+        made = [c for c in self.analysis.operations.get(expr, {}).values() if c in calls]
+        answers = [self._call(replace(demand, place=demand.place.at(c)), c) for c in made]
+        found = tuple(d for a in answers if a.kind == "moved" for d in a.demands)
+        return Answer("moved", found) if found else None
+
+    def _binop(self, demand: Demand, expr: ir.BinOp) -> Answer:
+        operated = self._operated(demand, expr)
+        if operated is not None:
+            return operated
+        if expr.op == "|" and demand.path:
+            return Answer("moved", (self.to(demand, expr.right, demand.path), self.to(demand, expr.left, demand.path)))
+        if expr.op == "+" and demand.path:
+            return Answer("moved", (self.to(demand, expr.left, demand.path), self.to(demand, expr.right, demand.path)))
+        return Answer("arithmetic", (self.to(demand, expr.left, ()), self.to(demand, expr.right, ())))
+
+    def _inner(self, demand: Demand, expr: ir.NamedExpr | ir.Await | ir.Starred) -> Answer:
+        return Answer("moved", (self.to(demand, expr.value, demand.path),))
+
+    def _comprehension(self, demand: Demand, expr: ir.Comprehension) -> Answer:
+        if not demand.path:
+            return Answer("composite", (self.to(demand, expr.value or expr.element, ()),))
+        kept = tuple(Guard("if", test) for clause in expr.clauses for test in clause.ifs)
+        return Answer("moved", (self.to(demand, expr.value or expr.element, demand.path[1:], kept),))
+
+    def _unary(self, demand: Demand, expr: ir.UnaryOp) -> Answer:
+        if isinstance(expr.operand, ir.Constant) and not demand.path:
+            return Answer("constant")
+        return Answer("arithmetic", (self.to(demand, expr.operand, ()),))
+
+    def _compare(self, demand: Demand, expr: ir.Compare) -> Answer:
+        return Answer("arithmetic", tuple(self.to(demand, e, ()) for e in (expr.left, *expr.comparators)))
+
+    def _lambda(self, demand: Demand, expr: ir.Lambda) -> Answer:
+        return Answer("function")
+
+
+_STEPS: dict[type[ir.Expr], Callable[..., Answer]] = {
+    ir.Name: Origins._name, ir.Attribute: Origins._attribute, ir.Subscript: Origins._subscript, ir.Call: Origins._call,
+    ir.Constant: Origins._constant, ir.Sequence: Origins._sequence, ir.Dict: Origins._dict, ir.IfExp: Origins._ifexp,
+    ir.BoolOp: Origins._boolop, ir.BinOp: Origins._binop, ir.NamedExpr: Origins._inner, ir.Await: Origins._inner,
+    ir.Starred: Origins._inner, ir.Comprehension: Origins._comprehension, ir.UnaryOp: Origins._unary,
+    ir.Compare: Origins._compare, ir.Lambda: Origins._lambda,
+}  # fmt: skip
+
+__all__ = ["ELEMENT", "Answer", "Bound", "Demand", "Frame", "Origins", "field_names", "is_infinite"]

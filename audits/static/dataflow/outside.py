@@ -1,0 +1,107 @@
+"""Calls of the standard library that hand a value on: copies, containers, iteration, `getattr` and `replace`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from audits.static.dataflow.reaching import Guard
+from audits.static.source import ir
+
+if TYPE_CHECKING:
+    from audits.static.dataflow.origins import Demand, Origins
+
+_COPIES = frozenset({"copy", "deepcopy", "list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "aiter"})
+_AS_MAPPING = frozenset({"asdict", "vars", "dict", "_asdict", "model_dump", "__dict__", "astuple"})
+_FROM_MAPPING = frozenset({"SimpleNamespace", "Namespace", "DictConfig", "edict", "AttrDict"})
+_ELEMENT = ("elem", None)
+
+
+def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
+    """The demands that an outside call hands on, or none where it makes something new."""
+    name = ir.last_name(expr.func)
+    path = demand.path
+    plain = [a.value for a in expr.args if a.keyword is None and not a.star]
+    keywords = {a.keyword: a.value for a in expr.args if a.keyword is not None}
+    spread = [a.value for a in expr.args if a.star == "**"]
+    method = expr.func.value if isinstance(expr.func, ir.Attribute) else None
+
+    def to(value: ir.Expr, inner: tuple[tuple[str, object], ...], *guards: Guard) -> Demand:
+        return origins.to(demand, value, inner, guards)
+
+    if name == "getattr" and len(plain) >= 2:
+        text = plain[1]
+        field = ("field", text.value) if isinstance(text, ir.Constant) else _ELEMENT
+        fallback = [to(plain[2], path, Guard("default", expr))] if len(plain) > 2 else []
+        return [to(plain[0], (field, *path)), *fallback]
+    if name in ("get", "pop", "setdefault") and method is not None and plain:
+        default = plain[1] if len(plain) > 1 else keywords.get("default")
+        key = plain[0]
+        if isinstance(key, ir.Constant):
+            inner = [to(method, (("item", key.value), *path))]
+        else:
+            subscript = ir.Subscript(expr.line, expr.column, expr.end_line, expr.end_column, method, key)
+            origins.reaching(demand.place).envs[id(subscript)] = origins.reaching(demand.place).envs.get(id(expr), {})
+            chosen = origins.chosen(demand, subscript)
+            inner = chosen if chosen is not None else [to(method, (_ELEMENT, *path))]
+            origins.made.append(subscript)
+        return inner + ([to(default, path, Guard("default", expr))] if default is not None else [])
+    if name == "replace" and plain and method is not None and ir.last_name(method) not in ("dataclasses", "copy", "attrs"):
+        return []
+    if name in ("replace", "evolve", "_replace") and (plain or method is not None):
+        base = plain[0] if plain else method
+        assert base is not None
+        if path and path[0][0] == "field":
+            if path[0][1] in keywords:
+                return [to(keywords[str(path[0][1])], path[1:])]
+            return [to(base, path), *(to(s, (("item", path[0][1]), *path[1:])) for s in spread)]
+        return []
+    if name == "cast" and len(plain) == 2:
+        return [to(plain[1], path)]
+    if name in ("copy", "deepcopy", "__copy__", "__deepcopy__", "model_copy") and not plain and method is not None:
+        return [to(method, path)] if path or name == "model_copy" else []
+    if name in _COPIES and plain:
+        return [to(plain[0], path)]
+    if name in _AS_MAPPING and path:
+        if name == "dict" and path[0][0] == "item" and path[0][1] in keywords:
+            return [to(keywords[str(path[0][1])], path[1:])]
+        base = plain[0] if plain else method
+        wanted = ("field", path[0][1]) if path[0][0] == "item" and name not in ("dict",) else path[0]
+        return [to(v, (wanted, *path[1:])) for v in ([base] if base is not None and not (name == "dict" and not plain) else [])] + [
+            to(s, path) for s in spread
+        ]
+    if name in _FROM_MAPPING and path and path[0][0] == "field":
+        if path[0][1] in keywords:
+            return [to(keywords[str(path[0][1])], path[1:])]
+        return [to(v, (("item", path[0][1]), *path[1:])) for v in [*spread, *plain]]
+    if name == "enumerate" and plain and len(path) > 1 and path[1][0] == "item":
+        return [to(plain[0], (_ELEMENT, *path[2:]))] if path[1][1] == 1 else []
+    if name in ("zip", "product") and len(path) > 1 and path[1][0] == "item" and isinstance(path[1][1], int):
+        return [to(plain[path[1][1]], (_ELEMENT, *path[2:]))] if path[1][1] < len(plain) else []
+    if name == "next" and plain:
+        fallback = [to(plain[1], path, Guard("default", expr))] if len(plain) > 1 else []
+        return [to(plain[0], (_ELEMENT, *path)), *fallback]
+    if name in ("values", "popleft", "pop", "__getitem__") and method is not None:
+        return [to(method, path if name == "values" else (_ELEMENT, *path))]
+    if name == "items" and method is not None and len(path) > 1 and path[1] == ("item", 1):
+        return [to(method, (_ELEMENT, *path[2:]))]
+    if name == "map" and len(plain) >= 2 and path:
+        return _mapped(origins, demand, expr, plain)
+    if name in ("chain", "from_iterable"):
+        return [to(p, path if name == "chain" else (_ELEMENT, *path)) for p in plain]
+    return []
+
+
+def _mapped(origins: Origins, demand: Demand, expr: ir.Call, plain: list[ir.Expr]) -> list[Demand]:
+    # `map(f, xs)`: what f returns for an element.
+    place = (expr.line, expr.column, expr.end_line, expr.end_column)
+    elements = [ir.Call(*place, ir.Name(*place, "next"), [ir.Arg(*place, p)]) for p in plain[1:]]
+    made = ir.Call(*place, plain[0], [ir.Arg(*place, e) for e in elements])
+    reaching = origins.reaching(demand.place)
+    env = reaching.envs.get(id(expr), {})
+    for node in [made, *elements]:
+        reaching.envs[id(node)] = env
+    origins.made.append(made)
+    values = origins.values(demand.place.at(plain[0]))
+    origins.flow.unit(demand.place).calls[made] = values
+    return [replace(origins.to(demand, made, demand.path[1:]))]

@@ -1,0 +1,1 @@
+"""What is known of torch, NumPy and SciPy."""

@@ -1,0 +1,1 @@
+"""What several rules know of one subject."""

@@ -1,0 +1,264 @@
+"""The calls of the covariance builder that training reaches: their options, their contexts and where their results go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from audits.static.analysis.values import Func
+from audits.static.dataflow.expressions import key
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import Answer, Demand, Frame, Origins
+from audits.static.dataflow.reaching import step_text
+from audits.static.source import ir
+from audits.static.source.project import FunctionInfo
+from audits.static.subjects.covariances import Covariances
+
+_SAMPLE = re.compile(r"sampl|measured|observed|empiric|r_?samp", re.I)
+_BETA = re.compile(r"^(beta|blend\w*|mix\w*|sample_weight|weight|w)$", re.I)
+_LOADING = re.compile(r"load|ridge|jitter|^eps|regular|tikhonov", re.I)
+_SHRINKAGE = re.compile(r"shrink|^alpha$|^law$", re.I)
+_STOPS = frozenset({"detach", "detach_", "stop_gradient", "numpy", "tolist", "from_numpy", "no_grad", "load_file"})
+_PLAIN = frozenset({"shape", "dtype", "device", "ndim", "real_dtype"})
+_WITHOUT_GRADIENT = frozenset({"no_grad", "inference_mode"})
+_CONTEXTS = 24
+
+
+@dataclass(frozen=True)
+class Use:
+    """A call of the builder in one chain of calls; `chain` holds the calls around it, the innermost first."""
+
+    place: Place
+    frame: Frame | None
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """The identities of the call and of those around it."""
+        out, frame = [id(self.place.expr)], self.frame
+        while frame is not None:
+            out.append(id(frame.call))
+            frame = frame.outer
+        return tuple(out)
+
+
+class Blends:
+    """Questions about calls of the builder."""
+
+    def __init__(self, origins: Origins, covariances: Covariances, hot: set[FunctionInfo]) -> None:
+        self.origins = origins
+        self.covariances = covariances
+        self.builder = covariances.builder
+        self.hot = hot
+        self._behind: dict[tuple[object, ...], list[Use]] = {}
+        self._no_grad: dict[FunctionInfo, set[int]] = {}
+        params = self.builder.node.params
+        self.sample = next((p for p in params if _SAMPLE.search(p.name) and not _BETA.match(p.name)), None)
+        if self.sample is None and len(params) > 1:
+            typed = [p for p in params if covariances.typed(p, self.builder)] or params
+            self.sample = typed[1] if len(typed) > 1 else None
+        self.beta = next((p for p in params if _BETA.match(p.name)), None)
+        self.loading = [p for p in params if _LOADING.search(p.name)]
+        self.shrinkage = [p for p in params if _SHRINKAGE.search(p.name)]
+        self.prediction = params[0] if params else None
+
+    # -- the calls
+
+    def uses(self) -> Iterator[Use]:
+        """Every hot call of the builder, once for each chain of calls that decides its arguments."""
+        for fn in sorted(self.hot, key=lambda f: f.symbol):
+            if fn.module is self.covariances.home:
+                continue
+            for call in self.origins.analysis.cold[fn].calls:
+                place = Place(call, fn.module, fn)
+                if self.is_builder(place):
+                    for frame in self._contexts(fn, 5) if self._by_arguments(call, fn) else [None]:
+                        yield Use(place, frame)
+
+    def is_builder(self, place: Place) -> bool:
+        """Whether a call may run the builder."""
+        return any(fn is self.builder for fn, _ in self.origins.targets(place))
+
+    def _by_arguments(self, call: ir.Call, fn: FunctionInfo) -> bool:
+        return bool(fn.node.params) or fn.enclosing is not None
+
+    def _contexts(self, fn: FunctionInfo, depth: int) -> list[Frame | None]:
+        out: list[Frame | None] = []
+        for call, unit, bound in self.origins.flow.sites(fn) if depth else []:
+            if unit.fn is None or unit.fn not in self.hot or unit.fn is fn:
+                continue
+            for outer in self._contexts(unit.fn, depth - 1):
+                frame = self.origins.enter(fn, call, Place(call, unit.module, unit.fn), outer, bound)
+                if frame is not None:
+                    out.append(frame)
+        return out[:_CONTEXTS] or [None]
+
+    def option(self, use: Use, param: ir.Param | None) -> list[Demand]:
+        """What a use passes for a parameter of the builder; nothing where the default stands."""
+        if param is None:
+            return []
+        passed = self.origins.passed(use.place, self.builder, param, bound=False, frame=use.frame)
+        return [Demand(place, path, frame, (), (place.step(),)) for place, path, frame in passed]
+
+    # -- options
+
+    def neutral(self, demand: Demand) -> bool:
+        """Whether an option is nothing (None, 0, False, or a missing key) whichever way it came."""
+        asked = [False]
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            expr = found.expr
+            if answer.kind in ("moved", "cycle"):
+                return True
+            if isinstance(expr, ir.Constant) and not found.path:
+                asked[0] = asked[0] or expr.value not in (None, 0, False)
+            elif not self._lacks(found):
+                asked[0] = True
+            return answer.kind.startswith("mixed")
+
+        return self.origins.walk(demand, visit) and not asked[0]
+
+    def _lacks(self, demand: Demand) -> bool:
+        expr = demand.expr
+        if not demand.path or demand.path[0][0] != "item":
+            return False
+        if isinstance(expr, ir.Dict):
+            return all(isinstance(k, ir.Constant) for k in expr.keys)
+        return isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict" and all(a.keyword for a in expr.args)
+
+    def has_sample(self, use: Use) -> bool:
+        """Whether a sample may be passed."""
+        return any(not self.neutral(d) for d in self.option(use, self.sample))
+
+    def asks(self, use: Use, params: list[ir.Param]) -> bool:
+        """Whether one of the options is asked for."""
+        return any(not self.neutral(d) for p in params for d in self.option(use, p))
+
+    # -- gradients
+
+    def builder_detaches(self) -> bool:
+        """Whether the builder itself cuts the sample's gradient."""
+        if self.sample is None:
+            return False
+        for node in ir.walk_own(self.builder.node.body):
+            if isinstance(node, ir.Call) and ir.last_name(node.func) in ("detach", "detach_", "stop_gradient"):
+                parts = [node.func.value] if isinstance(node.func, ir.Attribute) else []
+                if any(ir.last_name(e) == self.sample.name for e in [*parts, *(a.value for a in node.args)]):
+                    return True
+        return False
+
+    def detached(self, demand: Demand) -> bool:
+        """Whether no gradient can pass, whichever way the value came."""
+        leaks = [False]
+
+        def visit(found: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            expr = found.expr
+            if self._cut(found):
+                return False
+            if answer.kind in ("moved", "construct", "arithmetic", "composite", "outside", "unknown") and answer.demands:
+                return [d for d in answer.demands if not _plain(d.expr)]
+            if answer.kind in ("constant", "function", "cycle") or self._lacks(found):
+                return False
+            if isinstance(expr, ir.Call) and not expr.args and not isinstance(expr.func, ir.Attribute):
+                return False
+            if isinstance(expr, ir.Name) and any(not isinstance(v, Func) and type(v).__name__ in ("Mod", "Ext") for v in
+                                                 self.origins.values(found.place)):  # fmt: skip
+                return False
+            leaks[0] = True
+            return answer.kind.startswith("mixed")
+
+        return self.origins.walk(demand, visit) and not leaks[0]
+
+    def _cut(self, demand: Demand) -> bool:
+        expr, fn = demand.expr, demand.place.fn
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in _STOPS:
+            return True
+        if isinstance(expr, ir.Attribute) and expr.attr == "data":
+            return True
+        if fn is None or isinstance(expr, ir.Name):
+            return False
+        return any(_switches(d) for d in fn.node.decorators) or id(expr) in self._without_gradient(fn)
+
+    def _without_gradient(self, fn: FunctionInfo) -> set[int]:
+        found = self._no_grad.get(fn)
+        if found is None:
+            found = self._no_grad[fn] = set()
+            for node in ir.walk_own(fn.node.body):
+                if isinstance(node, ir.With) and any(_switches(i.context) for i in node.items):
+                    found.update(id(n) for s in node.body for n in ir.walk(s))
+        return found
+
+    # -- chains
+
+    def behind(self, demand: Demand, *, through: bool = True) -> list[Use]:
+        """The calls of the builder that a value comes from; with `through`, also those that their predictions come from."""
+        known = self._behind.get((*demand.key, through))
+        if known is not None:
+            return known
+        out: list[Use] = []
+
+        def visit(found: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            if isinstance(found.expr, ir.Call):
+                if self.is_builder(found.place):
+                    use = Use(found.place, found.frame)
+                    out.append(use)
+                    return self.option(use, self.prediction) if through else False
+                receiver = found.expr.func.value if isinstance(found.expr.func, ir.Attribute) else None
+                targets = self.origins.targets(found.place)
+                if receiver is not None and (not targets or all(t.module is self.covariances.home for t, _ in targets)):
+                    moved = Demand(found.place.at(receiver), (), found.frame, found.guards, found.trail)
+                    return [*answer.demands, moved]
+            return True
+
+        self.origins.walk(demand, visit)
+        self._behind[(*demand.key, through)] = out
+        return out
+
+    def canonical(self, demand: Demand, depth: int = 12) -> str:
+        """A value's expression with parameters and plain variables replaced by what they stand for."""
+        expr, place, frame = demand.expr, demand.place, demand.frame
+        if depth == 0:
+            return key(expr)
+        if demand.path:
+            answer = self.origins.step(demand)
+            if answer.kind == "moved" and len(answer.demands) == 1:
+                return self.canonical(answer.demands[0], depth - 1)
+            return key(expr) + "".join(step_text(s) for s in demand.path)
+        if isinstance(expr, ir.Name):
+            answer = self.origins.step(demand)
+            if answer.kind == "moved" and len(answer.demands) == 1 and not answer.demands[0].path:
+                following = answer.demands[0]
+                stays = following.place.fn is place.fn and following.frame is frame
+                if stays or frame is not None or place.fn is None or following.place.fn is not None:
+                    return self.canonical(following, depth - 1)
+            return expr.id
+        if isinstance(expr, ir.Attribute):
+            return f"{self.canonical(Demand(place.at(expr.value), (), frame), depth - 1)}.{expr.attr}"
+        if isinstance(expr, ir.Call):
+            inner = [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
+            values = [*inner, *(a.value for a in expr.args)]
+            if ir.last_name(expr.func) in ("detach", "clone", "to", "contiguous") and inner:
+                values = inner
+                return self.canonical(Demand(place.at(inner[0]), (), frame), depth - 1)
+            parts = ",".join(self.canonical(Demand(place.at(v), (), frame), depth - 1) for v in values)
+            return f"{ir.last_name(expr.func)}({parts})"
+        if isinstance(expr, ir.IfExp) and isinstance(expr.body, ir.Constant) and expr.body.value is None:
+            return self.canonical(Demand(place.at(expr.orelse), (), frame), depth - 1)
+        if isinstance(expr, ir.IfExp) and isinstance(expr.orelse, ir.Constant) and expr.orelse.value is None:
+            return self.canonical(Demand(place.at(expr.body), (), frame), depth - 1)
+        return key(expr)
+
+
+def _plain(expr: ir.Expr) -> bool:
+    while isinstance(expr, (ir.Attribute, ir.Subscript, ir.Call)):
+        if isinstance(expr, ir.Attribute) and expr.attr in _PLAIN:
+            return True
+        expr = expr.func if isinstance(expr, ir.Call) else expr.value
+    return isinstance(expr, ir.Name) and expr.id in ("torch", "np", "numpy", "device", "dtype")
+
+
+def _switches(expr: ir.Expr) -> bool:
+    target = expr.func if isinstance(expr, ir.Call) else expr
+    if ir.last_name(target) == "set_grad_enabled" and isinstance(expr, ir.Call) and expr.args:
+        return isinstance(expr.args[0].value, ir.Constant) and expr.args[0].value.value is False
+    return ir.last_name(target) in _WITHOUT_GRADIENT

@@ -1,0 +1,371 @@
+"""Which quantity a value is under each setting of the configured primary: the loss, or the composite score.
+
+A value's alternatives carry their conditions. Each condition is decided for `primary == "loss"` and for
+the values that mean the score (`primary_values`) as far as it depends on the primary alone; what remains open is a fallback.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import Answer, Bound, Demand, Origins, is_infinite
+from audits.static.dataflow.primary_values import LOSS_NAME
+from audits.static.dataflow.reaching import Guard
+from audits.static.source import ir
+
+LOSS, SCORE = "loss", "score"
+_SCORE = re.compile(r"(^|_)(scores?|composite|metrics?|k_?loc|selection_score)(_|$)", re.I)
+_SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach"})
+_CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
+_HIDING = frozenset({"nan_to_num", "nanmean", "nansum", "nan_to_num_"})
+_LIBRARIES = ("math", "np", "numpy", "torch", "statistics")
+_OPEN = frozenset({"or", "default", "except"})
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One thing that a value may be: `what` is loss, score, constant, worst (infinite) or unknown."""
+
+    what: str
+    demand: Demand
+    hidden: str = ""
+    flipped: bool = False
+    shown: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where a reader sees it: where it is called a loss or a score, else where it ends."""
+        return self.shown or self.demand.place
+
+
+class Primary:
+    """Questions about values with respect to one configuration key."""
+
+    def __init__(self, origins: Origins, name: str) -> None:
+        self.origins = origins
+        self.name = name
+        self.scores = origins.score_values(name)
+        self._deciding: set[int] = set()
+        self._nested: list[None] = []
+
+    # -- alternatives
+
+    def leaves(self, start: Demand) -> list[Leaf]:
+        """The alternatives of a value."""
+        out: list[Leaf] = []
+        names: dict[tuple[object, ...], str] = {}
+        homes: dict[tuple[object, ...], Place] = {}
+        signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
+        helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
+
+        def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            own = _quantity(demand.expr)
+            if own:
+                homes.setdefault(demand.key, demand.place)
+            home = None if own else homes.get(demand.key)
+            what = own or names.get(demand.key, "")
+            helped = not own and demand.key in helpers
+            if is_infinite(demand.expr):
+                out.append(Leaf("worst", demand))
+                return False
+            following = self._following(demand, answer)
+            turned = [d for d in following if not what and _turns(demand.expr, d.expr) and self._picks(d.expr)]
+            if turned:
+                out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
+                return False
+            if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
+                out.extend(known)
+                return False
+            if following and (answer.kind != "arithmetic" or not what):
+                for inner in following:
+                    names[inner.key] = what
+                    if demand.key in homes:
+                        homes.setdefault(inner.key, homes[demand.key])
+                    signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
+                    if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
+                        helpers.add(inner.key)
+                return following
+            if answer.kind.startswith("mixed"):
+                for inner in answer.demands:
+                    names[inner.key] = what
+                    if demand.key in homes:
+                        homes.setdefault(inner.key, homes[demand.key])
+                    signs[inner.key] = signs.get(demand.key, False)
+                return True
+            expr = demand.expr
+            if answer.kind == "cycle":
+                return False
+            hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
+            if answer.kind == "constant":
+                none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
+                if not none:
+                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
+            else:
+                lost = helped and answer.kind in ("unknown", "parameter", "function")
+                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, signs.get(demand.key, False), home))
+            return False
+
+        self.origins.walk(start, visit, apart=True)
+        return out
+
+    def _picks(self, expr: ir.Expr) -> bool:
+        # `record[config.primary]`
+        return isinstance(expr, ir.Subscript) and self.mentioned(expr.index)
+
+    def _known(self, parts: Sequence[Demand]) -> list[Leaf]:
+        # What a formula is made of says more than the name of the helper that it stands in.
+        if len(self._nested) > 3:
+            return []
+        self._nested.append(None)
+        try:
+            # Metrics of which more is better stand in a composite with a minus; that turns no score round.
+            found = [replace(leaf, flipped=leaf.flipped and len(parts) == 1) for part in parts for leaf in self.leaves(part)]
+        finally:
+            self._nested.pop()
+        return found if {LOSS, "score"} & {leaf.what for leaf in found} else []
+
+    def _following(self, demand: Demand, answer: Answer) -> tuple[Demand, ...] | list[Demand]:
+        expr = demand.expr
+        if answer.kind == "arithmetic":
+            return [d for d in answer.demands if not isinstance(d.expr, ir.Constant)] or answer.demands
+        if answer.kind == "moved":
+            return answer.demands
+        if isinstance(expr, ir.Call) and answer.kind == "outside":
+            name = ir.last_name(expr.func)
+            library = isinstance(expr.func, ir.Attribute) and ir.last_name(expr.func.value) in _LIBRARIES
+            parts = [d for d in answer.demands if not (library and isinstance(expr.func, ir.Attribute) and d.expr is expr.func.value)]
+            if name in _SAME:
+                return parts[:1]
+            if name in _CHOICES:
+                return [self._under(demand, p.expr, Guard("or", expr)) for p in parts]
+            if name == "where" and len(expr.args) == 3:
+                return [self._under(demand, expr.args[i].value, Guard("if", expr.args[0].value, i == 1)) for i in (1, 2)]
+            if name in _HIDING:
+                return [self._under(demand, p.expr, Guard("default", expr)) for p in parts[:1]]
+        return ()
+
+    def _under(self, demand: Demand, expr: ir.Expr, guard: Guard) -> Demand:
+        bound = Bound(guard, demand.place, demand.frame)
+        return Demand(demand.place.at(expr), (), demand.frame, (*demand.guards, bound), demand.trail)
+
+    def possible(self, leaf: Leaf, value: str) -> bool:
+        """Whether an alternative can be taken when the primary is `value`."""
+        return all(self.holds(b, value) is not False for b in leaf.demand.guards)
+
+    def open(self, leaf: Leaf) -> bool:
+        """Whether an alternative hangs on more than the primary where the score is configured."""
+        return any(self.holds(b, SCORE) is None for b in leaf.demand.guards)
+
+    def chosen(self, leaf: Leaf) -> bool:
+        """Whether an alternative stands in `min` or `max`, or is taken because it is smaller, whatever is configured."""
+        tests = [b.guard.test for b in leaf.demand.guards]
+        ordered = [t for t in tests if isinstance(t, ir.Compare) and set(t.ops) <= {"<", "<=", ">", ">="}]
+        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests) or any(
+            leaf.what == _quantity(side) for t in ordered for side in (t.left, *t.comparators)
+        )
+
+    def decided(self, leaves: list[Leaf]) -> bool:
+        """Whether the primary has a say at all."""
+        return any(self.holds(b, v) is not None for leaf in leaves for b in leaf.demand.guards for v in (LOSS, SCORE))
+
+    # -- conditions
+
+    def holds(self, bound: Bound, value: str) -> bool | None:
+        """Whether a condition holds when the primary is `value`; None where that does not decide it."""
+        guard = bound.guard
+        if guard.kind in _OPEN or not isinstance(guard.test, ir.Expr) or id(guard.test) in self._deciding or len(self._deciding) > 6:
+            return None
+        self._deciding.add(id(guard.test))
+        try:
+            if guard.kind == "case":
+                keys = guard.key if isinstance(guard.key, tuple) else (guard.key,)
+                found = self._equal(Demand(bound.place.at(guard.test), (), bound.frame), keys, value)
+            else:
+                found = self._decide(Demand(bound.place.at(guard.test), (), bound.frame), value)
+        finally:
+            self._deciding.discard(id(guard.test))
+        return found if found is None or guard.polarity else not found
+
+    def _decide(self, demand: Demand, value: str) -> bool | None:
+        expr = demand.expr
+        if isinstance(expr, ir.UnaryOp) and expr.op == "not":
+            inner = self._decide(self._part(demand, expr.operand), value)
+            return None if inner is None else not inner
+        if isinstance(expr, ir.BoolOp):
+            parts = [self._decide(self._part(demand, v), value) for v in expr.values]
+            ends = expr.op == "or"
+            if ends in parts:
+                return ends
+            return None if None in parts else not ends
+        if isinstance(expr, ir.Compare) and len(expr.ops) == 1:
+            return self._compare(demand, expr, value)
+        if isinstance(expr, ir.Constant):
+            return bool(expr.value)
+        if isinstance(expr, (ir.Name, ir.Attribute, ir.Call, ir.NamedExpr)):
+            return self._named(demand, value)
+        return None
+
+    def _part(self, demand: Demand, expr: ir.Expr) -> Demand:
+        return Demand(demand.place.at(expr), (), demand.frame)
+
+    def _named(self, demand: Demand, value: str) -> bool | None:
+        found: list[bool | None] = []
+
+        def visit(current: Demand, answer: Answer) -> bool:
+            if isinstance(current.expr, (ir.Compare, ir.UnaryOp, ir.Constant)) and not current.path:
+                if all(self.holds(b, value) is not False for b in current.guards):
+                    found.append(self._decide(current, value))
+                return False
+            if answer.kind != "moved":
+                found.append(None)
+            return answer.kind == "moved"
+
+        self.origins.walk(demand, visit, 200)
+        return found[0] if found and all(f is found[0] for f in found) else None
+
+    def _compare(self, demand: Demand, expr: ir.Compare, value: str) -> bool | None:
+        op, other = expr.ops[0], expr.comparators[0]
+        if op in ("==", "!=", "is", "is not"):
+            for one, two in ((expr.left, other), (other, expr.left)):
+                keys = self._constants(self._part(demand, two))
+                if keys:
+                    found = self._equal(self._part(demand, one), keys, value)
+                    if found is not None:
+                        return found == (op in ("==", "is"))
+        if op in ("in", "not in"):
+            keys = self._members(self._part(demand, other))
+            if keys:
+                found = self._equal(self._part(demand, expr.left), keys, value)
+                return None if found is None else found == (op == "in")
+        if op in ("in", "not in") and isinstance(other, ir.Constant) and isinstance(other.value, str):
+            return None
+        return None
+
+    def _constants(self, demand: Demand) -> tuple[object, ...]:
+        expr = demand.expr
+        if isinstance(expr, ir.Constant):
+            return (expr.value,)
+        found = tuple(k for k, _, _ in self.origins.constants(demand))
+        if found:
+            return found
+        return (expr.attr,) if isinstance(expr, ir.Attribute) and expr.attr.isupper() else ()
+
+    def _members(self, demand: Demand) -> tuple[object, ...]:
+        out: list[object] = []
+
+        def visit(current: Demand, answer: Answer) -> bool:
+            if isinstance(current.expr, ir.Sequence) and not current.path:
+                out.extend(k for i in current.expr.items for k in self._constants(self._part(current, i)))
+                return False
+            return answer.kind == "moved"
+
+        self.origins.walk(demand, visit, 100)
+        return tuple(out)
+
+    def _equal(self, demand: Demand, keys: Iterable[object], value: str) -> bool | None:
+        """Whether the demanded name is one of `keys` when the primary is `value`."""
+        verdicts: list[bool | None] = []
+        wanted = {_plain(k) for k in keys}
+        reached = [False]
+
+        def visit(current: Demand, answer: Answer) -> bool:
+            if any(self.holds(b, value) is False for b in current.guards):
+                return False
+            if self.is_primary(current):
+                reached[0] = True
+                verdicts.append(bool(wanted & self.scores) if value == SCORE else any(LOSS_NAME.search(w) for w in wanted))
+                return False
+            if isinstance(current.expr, ir.Constant) and not current.path:
+                verdicts.append(_plain(current.expr.value) in wanted)
+                return False
+            if isinstance(current.expr, ir.Call) and ir.last_name(current.expr.func) in ("str", "lower", "strip", "Primary", "casefold"):
+                return True
+            if answer.kind != "moved":
+                verdicts.append(None)
+            return answer.kind == "moved"
+
+        self.origins.walk(demand, visit, 200)
+        if not reached[0] or not verdicts:
+            return None
+        return verdicts[0] if all(v is verdicts[0] for v in verdicts) else None
+
+    def is_primary(self, demand: Demand) -> bool:
+        """Whether an expression reads the key itself."""
+        expr = demand.expr
+        if demand.path and demand.path[0][1] == self.name:
+            return True
+        if isinstance(expr, ir.Attribute):
+            return expr.attr == self.name and not demand.path
+        if isinstance(expr, ir.Subscript):
+            return isinstance(expr.index, ir.Constant) and expr.index.value == self.name and not demand.path
+        return isinstance(expr, ir.Name) and expr.id == self.name and not demand.path
+
+    def mentioned(self, expr: ir.Node) -> bool:
+        """Whether the key's name stands anywhere in an expression."""
+        return any(
+            (isinstance(n, ir.Attribute) and n.attr == self.name) or (isinstance(n, ir.Name) and n.id == self.name)
+            or (isinstance(n, ir.Constant) and n.value == self.name)
+            for n in ir.walk(expr)
+        )  # fmt: skip
+
+
+def hides(origins: Origins, demand: Demand, depth: int = 3) -> str:
+    """How a formula goes on without one of its metrics, or nothing where it does not."""
+    for node in ir.walk(demand.expr):
+        if isinstance(node, ir.Call):
+            name = ir.last_name(node.func)
+            default = {"get": 1, "pop": 1, "getattr": 2}.get(name)
+            if default is not None and len(node.args) > default and _number(node.args[default].value):
+                return "a default in place of a metric"
+            if name in _HIDING:
+                return f"{name} in place of a metric"
+        if isinstance(node, ir.IfExp) and (_zero(node.body) or _zero(node.orelse)):
+            return "zero in place of a metric"
+        if isinstance(node, ir.BoolOp) and node.op == "or" and _zero(node.values[-1]):
+            return "zero in place of a metric"
+        if depth and isinstance(node, ir.Name) and node is not demand.expr:
+            answer = origins.step(Demand(demand.place.at(node), (), demand.frame))
+            for inner in answer.demands:
+                if inner.place.fn is demand.place.fn and (found := hides(origins, inner, depth - 1)):
+                    return found
+                if _zero(inner.expr) and len(answer.demands) > 1 and any(b.guard.kind in ("except", "if") for b in inner.guards):
+                    return "zero in place of a metric"
+    return ""
+
+
+def _turns(expr: ir.Expr, inner: ir.Expr) -> bool:
+    """Whether `-inner` or `other - inner` is what is computed."""
+    if isinstance(expr, ir.UnaryOp):
+        return expr.op == "-"
+    return isinstance(expr, ir.BinOp) and expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
+
+
+def _number(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Constant) and isinstance(expr.value, (int, float)) and not isinstance(expr.value, bool)
+
+
+def _zero(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Constant) and expr.value in (0, 0.0) and expr.value is not False
+
+
+def _plain(key: object) -> str:
+    return str(key).rpartition(".")[2].lower()
+
+
+def _quantity(expr: ir.Expr) -> str:
+    names: list[str] = []
+    if isinstance(expr, (ir.Name, ir.Attribute)):
+        names = [ir.last_name(expr)]
+    elif isinstance(expr, ir.Call):
+        names = [ir.last_name(expr.func)]
+    elif isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
+        names = [str(expr.index.value)]
+    for name in names:
+        if LOSS_NAME.search(name):
+            return "loss"
+        if _SCORE.search(name) and not name.lower().startswith("best"):
+            return "score"
+    return ""
