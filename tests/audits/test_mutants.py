@@ -75,6 +75,18 @@ def test_a_mutant_and_its_twin_are_python_and_differ(texts):
                     compile(text, path, "exec")
 
 
+def test_any_number_of_twins_stand_beside_one_another(texts):
+    stacked, files = dict(texts), set()
+    for mutant in sample(BLOCKS, ["HOT001", "HOT003"], 20, seed=2):
+        try:
+            twin = compose(mutant, stacked, harmless=True)
+        except DoesNotFitError:
+            continue
+        stacked |= twin.files
+        files |= set(twin.files) - set(texts)
+    assert len(files) > 10
+
+
 def test_a_site_that_is_gone_is_an_error(texts):
     edit = Edit("gone", "ris_pipeline/losses.py", "no such line", "x", "y")
     with pytest.raises(DoesNotFitError, match="found 0 times"):

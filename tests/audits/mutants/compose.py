@@ -46,13 +46,15 @@ class _Names:
     tempting: list[str] = field(default_factory=list)
 
     def fresh(self, suffix: str = "") -> str:
+        tries = 0
         while True:
-            word = self.rng.choice(_WORDS)
+            # Twins that stand beside one another use up the words; then two of them make a name.
+            word = "_".join(self.rng.choice(_WORDS) for _ in range(1 + tries // len(_WORDS)))
             name = f"{word}_{suffix}" if suffix else word
+            tries += 1
             if name not in self.taken:
                 self.taken.add(name)
                 return name
-
     def function(self) -> str:
         """A name for a helper; one that only sounds like the violation where there is one."""
         while self.tempting and self.rng.random() < 0.5:

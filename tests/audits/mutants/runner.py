@@ -147,7 +147,7 @@ def _judge(mutant: Mutant, texts: Mapping[str, str], data: Path, work: Path, *, 
 
 
 def _alarms(mutants: list[Mutant], texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What is found on the twins: as many at a time as fit beside one another, and each alone where something is found."""
+    """What is found on the twins: as many at a time as fit beside one another, and halves of them where something is found."""
     found: dict[str, tuple[str, ...]] = {}
     while mutants:
         stacked, files = dict(texts), dict[str, str]()
@@ -166,8 +166,8 @@ def _alarms(mutants: list[Mutant], texts: Mapping[str, str]) -> dict[str, tuple[
             verdict = audit(root)
         texts_of = tuple(f"{rule} {text}" for rule, text in verdict.findings) + ((verdict.error,) if verdict.error else ())
         if texts_of and len(group) > 1:
-            for mutant in group:
-                found |= _alarms([mutant], texts)
+            for half in (group[: len(group) // 2], group[len(group) // 2 :]):
+                found |= _alarms(half, texts)
         elif texts_of:
             found[group[0].key] = texts_of
         mutants = [m for m in mutants if m not in group]
