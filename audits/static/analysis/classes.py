@@ -81,14 +81,12 @@ def methods(i: Interp, cls: ClassInfo, name: str, *, exact: bool = False) -> lis
 
 
 def memo(i: Interp, key: Key, module: ModuleInfo, find: Callable[[Interp], list[FunctionInfo]]) -> list[FunctionInfo]:
-    """What `find` finds, looked for once for all units until something that it has read grows."""
+    """What `find` finds, looked for once for all units, and again whenever something that it has read grows."""
     i.a.readers.setdefault(key, {})[i.unit] = None
     known = i.a.memos.get(key)
     if known is None:
-        known = i.a.memos[key] = Memo(module, None, hot=False, key=key)
-    if not known.fresh:
-        known.fresh = True
-        known.found = list(dict.fromkeys(find(type(i)(i.a, known))))
+        known = i.a.memos[key] = Memo(module, None, hot=False, key=key, find=find)
+        known.run(i.a)
     return known.found
 
 
@@ -138,7 +136,9 @@ def implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
 
 
 def _implicit_methods(i: Interp, value: Inst) -> list[FunctionInfo]:
-    i.read("family", value.cls)
+    i.read("above", value.cls)
+    if not value.exact:
+        i.read("below", value.cls)
     return [fn for name in _special_names(i, value) for fn in methods(i, value.cls, name, exact=value.exact)]
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterable
+import heapq
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from audits.static.analysis.members import Member
 from audits.static.analysis.values import EMPTY, LIMIT, Cls, Ext, Value, Values, collapsed
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
+
+if TYPE_CHECKING:
+    from audits.static.analysis.interp import Interp
 
 Key = tuple[Hashable, ...]
 _UNLIMITED = frozenset({"bases", "hot", "impls", "hooks"})
@@ -49,6 +53,7 @@ class Unit:
     hot: bool
     settled: bool = False
     starved: bool = False
+    runs: int = 0
     refs: list[Ref] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     patches: list[Issue] = field(default_factory=list)
@@ -79,19 +84,28 @@ class Unit:
         """A cell that this unit has read has grown."""
         analysis.enqueue(self)
 
+    def run(self, analysis: Analysis) -> None:
+        """Interpret the code."""
+        from audits.static.analysis.interp import Interp  # noqa: PLC0415 - the interpreter works on these cells
+
+        Interp(analysis, self).run()
+
 
 @dataclass(eq=False, slots=True)
 class Memo(Unit):
     """Functions that are worked out again once anything that they were read from has grown."""
 
     key: Key = ()
-    fresh: bool = False
+    find: Callable[[Interp], list[FunctionInfo]] = field(kw_only=True)
     found: list[FunctionInfo] = field(default_factory=list)
 
-    def notify(self, analysis: Analysis, key: Key) -> None:
-        """Forget what was found, and tell everyone who used it."""
-        if self.fresh:
-            self.fresh = False
+    def run(self, analysis: Analysis) -> None:
+        """Look again, and tell everyone who used what was found where there is more."""
+        from audits.static.analysis.interp import Interp  # noqa: PLC0415 - as below
+
+        found = list(dict.fromkeys(self.find(Interp(analysis, self))))
+        if found != self.found:
+            self.found = found
             analysis.touch(self.key)
 
 
@@ -119,8 +133,9 @@ class Analysis:
         self._hot_names: set[str] = set()
         self._hot_groups: dict[Key, list[FunctionInfo]] = {}
         self.called_groups: dict[tuple[Key, bool], list[FunctionInfo]] = {}
-        self._queue: deque[Unit] = deque()
+        self._queue: list[tuple[int, int, Unit]] = []
         self._queued: set[Unit] = set()
+        self._enqueued = 0
 
     # -- cells
 
@@ -157,10 +172,11 @@ class Analysis:
             reader.notify(self, key)
 
     def enqueue(self, unit: Unit) -> None:
-        """Run the unit (again)."""
+        """Run the unit (again); what has run least often comes first, for what feeds many others settles before they run once more."""
         if unit not in self._queued:
             self._queued.add(unit)
-            self._queue.append(unit)
+            self._enqueued += 1
+            heapq.heappush(self._queue, (unit.runs, self._enqueued, unit))
 
     # -- classes
 
@@ -179,20 +195,23 @@ class Analysis:
         # Everything known of the classes above and below `cls` is found anew by whoever asked for it.
         self.mro_cache.pop(cls, None)
         self.below_cache.pop(cls, None)
-        family = {*self.order(cls), *self.below(cls)}
-        for relative in family:
+        above, below = self.order(cls), [cls, *self.below(cls)]
+        for relative in below:
             self.mro_cache.pop(relative, None)
+        for relative in above:
             self.below_cache.pop(relative, None)
-        for relative in family:
-            self.touch(("family", relative))
+        for relative in below:
+            self.touch(("above", relative))
+        for relative in above:
+            self.touch(("below", relative))
 
     def mro(self, unit: Unit, cls: ClassInfo) -> list[ClassInfo]:
         """The method resolution order within the packages, approximately."""
-        self.read(unit, ("family", cls))
+        self.read(unit, ("above", cls))
         return self.order(cls)
 
     def order(self, cls: ClassInfo, below: tuple[ClassInfo, ...] = ()) -> list[ClassInfo]:
-        """The method resolution order, for who reads the family of `cls` anyway."""
+        """The method resolution order, for who reads what is above `cls` anyway."""
         known = self.mro_cache.get(cls)
         if known is None:
             order = [cls]
@@ -273,12 +292,11 @@ class Analysis:
                 self.ensure_hot(fn)
 
     def _drain(self) -> None:
-        from audits.static.analysis.interp import Interp  # noqa: PLC0415 - the interpreter works on these cells
-
         while self._queue:
-            unit = self._queue.popleft()
+            unit = heapq.heappop(self._queue)[2]
             self._queued.discard(unit)
-            Interp(self, unit).run()
+            unit.runs += 1
+            unit.run(self)
 
     def solve(self) -> None:
         """Run until nothing changes; units that starve for a value then take it as unknown and run again."""

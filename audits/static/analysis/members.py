@@ -29,7 +29,7 @@ class Member:
     def notify(self, analysis: Analysis, key: Key) -> None:
         """A cell that this member is made of has grown, or the classes around it have changed."""
         before = self.values
-        if key[0] == "family":
+        if key[0] in ("above", "below"):
             self.compute(analysis)
         else:
             self.values |= analysis.cells[key]
@@ -39,7 +39,9 @@ class Member:
     def compute(self, analysis: Analysis) -> None:
         """Find everything that the name may be."""
         cls, name, after = self._cls, self._name, self._after
-        analysis.read(self, ("family", cls))
+        analysis.read(self, ("above", cls))
+        if not self._exact:
+            analysis.read(self, ("below", cls))
         found: list[Iterable[Value]] = []
         own = set(analysis.order(cls))
         for candidate in [cls] if self._exact else [cls, *analysis.below(cls)]:
@@ -50,7 +52,7 @@ class Member:
             elif candidate is not cls:
                 inherited = own
                 if len(analysis.cells.get(("bases", candidate), ())) > 1:
-                    analysis.read(self, ("family", candidate))  # its other bases may have what a mixin uses
+                    analysis.read(self, ("above", candidate))  # its other bases may have what a mixin uses
             owner = next((o for o in order if name in o.scope.names), None)
             order = [o for o in order if o not in inherited]
             if owner is not None and owner not in inherited:
