@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 
 _AUTOGRAD = ("forward", "backward", "setup_context", "jvp", "vmap")
 _DATA = re.compile(
-    r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
+    r"^(torch|numpy)\.(b?float\d*|float8_\w+|complex\d+|c(float|double|half)|u?int\d*|bool_?|long|half|double|short|strided|dtype|"
+    r"sparse_(coo|cs[rc]|bs[rc])|pi|e|inf|nan|newaxis)$|"
     r"^math\.(pi|e|tau|inf|nan)$|.*\.(shape|dtype|device|ndim)$"
 )
 ANY_MODULE = frozenset({ExtInst("torch.nn.Module"), ExtInst("torch.nn.modules.module.Module")})
