@@ -10,10 +10,9 @@ from audits.static.analysis import callbacks, lookup
 from audits.static.analysis.engine import Issue
 from audits.static.analysis.unknown_calls import is_foreign, may_call_arguments
 from audits.static.analysis.values import (
+    DATA,
     EMPTY,
     LIMIT,
-    NEGATIVE,
-    NOTHING,
     NUMBER,
     OUTSIDE,
     POSITIVE,
@@ -60,9 +59,9 @@ _RETURNING_SELF = frozenset(
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
-_NOT_CALLED = frozenset({NUMBER, POSITIVE, NEGATIVE, TEXT, NOTHING})
 _HOLDERS = frozenset({"contextvars.ContextVar", "torch.nn.ModuleDict", "torch.nn.ModuleList", "torch.nn.Sequential"})
 _VARIABLES = frozenset({ExtInst("contextvars.ContextVar")})
+_STORED = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "torch.export.load"})  # returns anything that was stored
 _REFERENCES = frozenset({"weakref.ref", "weakref.WeakMethod", "weakref.ReferenceType"})
 _PARAMETRIZED = "torch.nn.utils.parametrizations.orthogonal"  # makes its weights anew in every call; two maps need no solve
 _WITHOUT_SOLVE = frozenset({Const("matrix_exp"), Const("householder")})
@@ -71,7 +70,8 @@ DYNAMIC = {
     "operator.attrgetter": "attrgetter", "operator.methodcaller": "methodcaller", "types.FunctionType": "FunctionType",
     "types.CodeType": "CodeType", "types.MethodType": "MethodType", "runpy.run_module": "runpy", "runpy.run_path": "runpy",
     "pickle.loads": "pickle", "pickle.load": "pickle", "marshal.loads": "marshal", "torch.jit.load": "torch.jit.load",
-    "torch.utils.cpp_extension.load": "cpp_extension", "torch.utils.cpp_extension.load_inline": "cpp_extension",
+    "torch.hub.load": "torch.hub.load", "torch.utils.cpp_extension.load": "cpp_extension",
+    "torch.utils.cpp_extension.load_inline": "cpp_extension",
 }  # fmt: skip
 
 
@@ -285,7 +285,7 @@ def positional_fields(order: list[ClassInfo]) -> list[str]:
 
 def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument], node: ir.Call | None) -> set[Value]:
     out: set[Value] = held(v for a in arguments for v in a.values)
-    if node is None or callee in _NOT_CALLED:
+    if node is None or callee in DATA:
         return out
     if callee.name in _REFERENCES:
         return set(i.unit.calls.get(node, EMPTY)) - {callee} or {UNKNOWN}
@@ -371,6 +371,8 @@ def _returned(name: str) -> set[Value]:
         return set()
     if last[:1].isupper():
         return {ExtInst(name)}
+    if name in _STORED:
+        return {UNKNOWN}
     if name.startswith("torch.") and not name.startswith(("torch.utils", "torch.optim", "torch.cuda", "torch.nn.Module")):
         return {TENSOR}
     return {ExtInst(f"{name}()") if is_foreign(name) else OUTSIDE}
@@ -414,7 +416,11 @@ def _setattr(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) 
         for receiver in owner:
             for attr in literal:
                 lookup.store_named(i, receiver, attr, values, node)
-            if len(literal) != len(names) and (callables(values) or isinstance(receiver, (Ext, Mod, Cls))):
+            if len(literal) == len(names):
+                continue
+            if isinstance(receiver, (Ext, Mod, Cls)) and (UNKNOWN in values or callables(values)):
+                i.unit.patches.append(Issue(node, "monkey-patching: an attribute is replaced under a computed name at run time"))
+            elif callables(values) or isinstance(receiver, (Ext, Mod, Cls)):
                 i.issue(node, "setattr with a computed name", "assign the attribute")
     return frozenset((ExtInst("builtins.None"),))
 

@@ -136,6 +136,7 @@ NUMBER = ExtInst("builtins.number")
 POSITIVE = ExtInst("builtins.number>=0")
 NEGATIVE = ExtInst("builtins.number<0")
 TEXT = ExtInst("builtins.str")
+DATA: Values = frozenset({NOTHING, NUMBER, POSITIVE, NEGATIVE, TEXT})  # what nothing can call
 OUTSIDE = ExtInst("outside()")
 TENSOR = ExtInst("torch.Tensor")
 
