@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from audits.static.analysis.engine import Key, Memo
 from audits.static.analysis.values import NOTHING, WIDE, Cls, Ext, Func, Inst, Overrides, UnknownValue, Value, Values
 from audits.static.source import ir
-from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
+from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, bound_names
 
 if TYPE_CHECKING:
     from audits.static.analysis.interp import Interp
@@ -90,9 +90,16 @@ def memo(i: Interp, key: Key, module: ModuleInfo, find: Callable[[Interp], list[
     return known.found
 
 
-def constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
-    """What runs when `cls` is called."""
-    return memo(i, ("constructors", cls), cls.module, lambda inner: _constructors(inner, cls))
+def constructors(i: Interp, value: Cls) -> list[FunctionInfo]:
+    """What runs when a class is called."""
+    return memo(i, ("constructors", value), value.cls.module, lambda inner: _of_family(inner, value))
+
+
+def _of_family(i: Interp, value: Cls) -> list[FunctionInfo]:
+    if not value.derived:
+        return _constructors(i, value.cls)
+    i.read("family", value.cls)
+    return [fn for cls in (value.cls, *i.a.below(value.cls)) for fn in _constructors(i, cls)]
 
 
 def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
@@ -109,7 +116,7 @@ def _constructors(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
 
 def meta_calls(i: Interp, cls: ClassInfo) -> list[FunctionInfo]:
     """What a metaclass runs, with the arguments of the call, where `cls` is called."""
-    metas = [meta.cls for owner in i.a.mro(i.unit, cls) for meta in i.read("meta", owner) if isinstance(meta, Cls)]
+    metas = i.a.metaclasses(i.unit, cls)
     return [fn for meta in metas for fn in methods(i, meta, "__call__", exact=True)]
 
 
@@ -173,6 +180,17 @@ def parts(i: Interp, cls: ClassInfo) -> set[Value]:
     for owner in i.a.mro(i.unit, cls):
         out |= i.read("parts", owner)
     return out
+
+
+def is_enum(outside: Iterable[str]) -> bool:
+    """Whether one of the outside bases of a class makes it an enumeration."""
+    return any(b.startswith("enum.") for b in outside)
+
+
+def enum_values(i: Interp, cls: ClassInfo) -> Values:
+    """The values of an enumeration's members."""
+    names = sorted(n for s in cls.node.body if isinstance(s, ir.Assign) for t in s.targets for n in bound_names(t))
+    return frozenset().union(*(i.read(*i.a.name_key(cls.scope, n, hot=False)) for n in names))
 
 
 def is_module(i: Interp, cls: ClassInfo) -> bool:

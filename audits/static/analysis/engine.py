@@ -241,6 +241,10 @@ class Analysis:
         """The outside classes above `cls`."""
         return {b.name for c in self.mro(unit, cls) for b in self.cells.get(("bases", c), ()) if isinstance(b, Ext)}
 
+    def metaclasses(self, unit: Unit, cls: ClassInfo) -> list[ClassInfo]:
+        """The packages' own metaclasses of a class."""
+        return [m.cls for c in self.mro(unit, cls) for m in self.read(unit, ("meta", c)) if isinstance(m, Cls)]
+
     def below(self, cls: ClassInfo) -> list[ClassInfo]:
         """Every class of the packages derived from `cls`, itself excluded."""
         known = self.below_cache.get(cls)

@@ -10,6 +10,7 @@ from audits.static.analysis import callbacks, lookup
 from audits.static.analysis.engine import Issue
 from audits.static.analysis.unknown_calls import is_foreign, may_call_arguments
 from audits.static.analysis.values import (
+    DATA,
     EMPTY,
     LIMIT,
     NUMBER,
@@ -49,7 +50,7 @@ _DATA_BUILTINS = frozenset(
      "callable", "ord", "chr", "bytes", "any", "all", "pow", "divmod", "range", "input", "open", "slice", "complex"]
 )  # fmt: skip
 _NOT_HOLDING = frozenset({"functools.wraps", "functools.update_wrapper", "typing.TypeVar", "logging.getLogger"})
-_SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace"})
+_SAME = frozenset({"copy.copy", "copy.deepcopy", "typing.cast", "dataclasses.replace", "enum.member", "enum.nonmember"})
 # Methods that a class inherits from outside the packages, such as those of nn.Module, and that return the object itself.
 _RETURNING_SELF = frozenset(
     ["to", "cuda", "cpu", "xpu", "eval", "train", "float", "double", "half", "bfloat16", "requires_grad_", "apply", "type", "to_empty",
@@ -58,6 +59,10 @@ _RETURNING_SELF = frozenset(
 _HOOK = re.compile(r"^_?register_\w*(hook|hooks|parametrization|callback)\w*$|^register_hook$|^(saved_tensors_hooks)$")
 _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "add_module", "set", "put",
                       "register_module", "__setitem__"})  # fmt: skip
+_HOLDERS = frozenset({"contextvars.ContextVar", "torch.nn.ModuleDict", "torch.nn.ModuleList", "torch.nn.Sequential"})
+_VARIABLES = frozenset({ExtInst("contextvars.ContextVar")})
+_STORED = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "torch.export.load"})  # returns anything that was stored
+_REFERENCES = frozenset({"weakref.ref", "weakref.WeakMethod", "weakref.ReferenceType"})
 _PARAMETRIZED = "torch.nn.utils.parametrizations.orthogonal"  # makes its weights anew in every call; two maps need no solve
 _WITHOUT_SOLVE = frozenset({Const("matrix_exp"), Const("householder")})
 DYNAMIC = {
@@ -65,7 +70,8 @@ DYNAMIC = {
     "operator.attrgetter": "attrgetter", "operator.methodcaller": "methodcaller", "types.FunctionType": "FunctionType",
     "types.CodeType": "CodeType", "types.MethodType": "MethodType", "runpy.run_module": "runpy", "runpy.run_path": "runpy",
     "pickle.loads": "pickle", "pickle.load": "pickle", "marshal.loads": "marshal", "torch.jit.load": "torch.jit.load",
-    "torch.utils.cpp_extension.load": "cpp_extension", "torch.utils.cpp_extension.load_inline": "cpp_extension",
+    "torch.hub.load": "torch.hub.load", "torch.utils.cpp_extension.load": "cpp_extension",
+    "torch.utils.cpp_extension.load_inline": "cpp_extension",
 }  # fmt: skip
 
 
@@ -114,7 +120,10 @@ def _read_from(i: Interp, func: ir.Expr) -> Values:
     # A table of functions stands for them, and `table.items()` calls none.
     if not isinstance(func, ir.Attribute) or func.attr not in lookup.CONTAINER_READS:
         return EMPTY
-    return frozenset(r for r in i.unit.receivers.get(func, EMPTY) if isinstance(r, Func))
+    receivers = i.unit.receivers.get(func, EMPTY)
+    if any(isinstance(r, ExtInst) and r.name in _HOLDERS for r in receivers):
+        return frozenset(receivers) | {Ext(f"?.{func.attr}"), UNKNOWN}
+    return frozenset(r for r in receivers if isinstance(r, Func))
 
 
 def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
@@ -124,6 +133,9 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
         return {v for v in receivers if isinstance(v, Func)} if func.attr in lookup.CONTAINER_READS else set()
     if func.attr in _RETURNING_SELF and callees and all(isinstance(c, Ext) for c in callees):
         return {v for v in receivers if isinstance(v, Inst)}
+    holders = {v for v in receivers if isinstance(v, ExtInst) and v.name in _HOLDERS}
+    if holders and func.attr in lookup.CONTAINER_READS:
+        return set(receivers) - _VARIABLES  # of a container of modules, each stands for any
     out: set[Value] = {v for v in receivers if isinstance(v, Ext) and (solvers.is_solver(v.name) or solvers.is_matrix_power(v.name))}
     return out | held(receivers) if func.attr in lookup.CONTAINER_READS else out
 
@@ -186,7 +198,7 @@ def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | N
         bind(i, callee.fn, arguments, skip=callee.bound)
         return i.read("ret", callee.fn, i.hot)
     if isinstance(callee, Cls):
-        return _construct(i, callee, arguments)
+        return _construct(i, callee, arguments, node)
     if isinstance(callee, Overrides):
         lookup.call_group(i, ("overrides", callee), lookup.overrides(i, callee))
         return {UNKNOWN} | held(v for a in arguments for v in a.values)
@@ -208,7 +220,7 @@ def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | N
         return _outside_instance_call(i, callee, arguments, node)
     if isinstance(callee, UnknownValue):
         return {UNKNOWN} | held(v for a in arguments for v in a.values)
-    return {UNKNOWN}
+    return set() if isinstance(callee, Const) else {UNKNOWN}
 
 
 def bind(i: Interp, fn: FunctionInfo, arguments: list[Argument], *, skip: bool) -> None:
@@ -233,11 +245,13 @@ def bind(i: Interp, fn: FunctionInfo, arguments: list[Argument], *, skip: bool) 
             i.push_name(fn.scope, param.name, argument.values)
 
 
-def _construct(i: Interp, callee: Cls, arguments: list[Argument]) -> set[Value]:
+def _construct(i: Interp, callee: Cls, arguments: list[Argument], node: ir.Node | None = None) -> set[Value]:
     cls = callee.cls
-    made: set[Value] = {Inst(cls, exact=True)}
+    if node is not None:
+        i.record([Ext(base) for base in i.a.outside_bases(i.unit, cls) if solvers.is_solver(base)], node, "callee")
+    made: set[Value] = {Inst(cls, exact=not callee.derived)}
     passed = {v for a in arguments for v in a.values}
-    inits = [fn for name in ("__init__", "__new__") for fn in lookup.methods(i, cls, name, exact=True)]
+    inits = [fn for name in ("__init__", "__new__") for fn in lookup.methods(i, cls, name, exact=not callee.derived)]
     for fn in inits:
         bind(i, fn, arguments, skip=True)
     if not inits:
@@ -271,8 +285,12 @@ def positional_fields(order: list[ClassInfo]) -> list[str]:
 
 def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument], node: ir.Call | None) -> set[Value]:
     out: set[Value] = held(v for a in arguments for v in a.values)
-    if node is None:
+    if node is None or callee in DATA:
         return out
+    if callee.name in _REFERENCES:
+        return set(i.unit.calls.get(node, EMPTY)) - {callee} or {UNKNOWN}
+    if callee is lookup.NAMED_TUPLE:
+        return _bag(i, lookup.BAG, arguments)
     modules = callee.name.startswith("torch.nn.") or callee.name.endswith("Module")
     if modules:
         i.record([h for h in i.read("hooks", None) if isinstance(h, (Func, Ext))], node, "callee")
@@ -299,11 +317,21 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
         if node is not None and short in ("str", "repr", "format", "print"):
             i.record(lookup.text_methods(i, passed), node, "callee")
         return {TEXT} if short in ("str", "repr", "format") else {NUMBER}
+    if name in _REFERENCES:
+        return {ExtInst(name)} | passed
+    if name == "collections.namedtuple":
+        return {lookup.NAMED_TUPLE}
+    if name in lookup.BAGS:
+        return _bag(i, ExtInst(name), arguments)
+    if name == "builtins.type.__new__" and i.unit.fn is not None and i.unit.fn.cls is not None:
+        return i.read("made", i.unit.fn.cls) or {UNKNOWN}
     if name in _NOT_HOLDING or name.startswith("builtins.str."):
         return {OUTSIDE} if not name.startswith("builtins.str.") else {TEXT, UNKNOWN}
     if node is not None and solvers.is_matrix_power(name):
         named = [a.values for a in arguments if a.keyword == "n"] or [a.values for a in arguments if a.keyword is None][-1:]
         i.unit.exponents[node] = EMPTY.union(*named)
+    if node is not None and name.rpartition(".")[2] == "kl_divergence":
+        i.record([Ext(f"{v.name}.log_prob") for v in passed if isinstance(v, ExtInst) and solvers.is_solver(v.name)], node, "callee")
     if node is not None and name.startswith("unittest.mock.patch"):
         i.unit.patches.append(Issue(node, "monkey-patching: something is replaced at run time"))
     if name == "functools.partial":
@@ -327,6 +355,14 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
     return _returned(name) | held(passed) | kept
 
 
+def _bag(i: Interp, bag: Value, arguments: list[Argument]) -> set[Value]:
+    # What is passed by keyword is kept under that name; anything else may be any of its attributes.
+    for argument in arguments:
+        if argument.keyword is not None:
+            i.a.push(("bag", argument.keyword), argument.values)
+    return {bag}.union(*(a.values for a in arguments if a.keyword is None))
+
+
 def _returned(name: str) -> set[Value]:
     last = name.rsplit(".", 1)[-1]
     if name.startswith("?."):
@@ -335,6 +371,8 @@ def _returned(name: str) -> set[Value]:
         return set()
     if last[:1].isupper():
         return {ExtInst(name)}
+    if name in _STORED:
+        return {UNKNOWN}
     if name.startswith("torch.") and not name.startswith(("torch.utils", "torch.optim", "torch.cuda", "torch.nn.Module")):
         return {TENSOR}
     return {ExtInst(f"{name}()") if is_foreign(name) else OUTSIDE}
@@ -378,7 +416,11 @@ def _setattr(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) 
         for receiver in owner:
             for attr in literal:
                 lookup.store_named(i, receiver, attr, values, node)
-            if len(literal) != len(names) and (callables(values) or isinstance(receiver, (Ext, Mod, Cls))):
+            if len(literal) == len(names):
+                continue
+            if isinstance(receiver, (Ext, Mod, Cls)) and (UNKNOWN in values or callables(values)):
+                i.unit.patches.append(Issue(node, "monkey-patching: an attribute is replaced under a computed name at run time"))
+            elif callables(values) or isinstance(receiver, (Ext, Mod, Cls)):
                 i.issue(node, "setattr with a computed name", "assign the attribute")
     return frozenset((ExtInst("builtins.None"),))
 
@@ -401,7 +443,7 @@ def _vars(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> 
 
 def _type(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
     if len(arguments) == 1:
-        found = {Cls(v.cls) for v in arguments[0].values if isinstance(v, Inst)}
+        found = {Cls(v.cls, derived=not v.exact) for v in arguments[0].values if isinstance(v, Inst)}
         return frozenset(found) or frozenset((ExtInst("builtins.type"),))
     return frozenset(v for a in arguments for v in a.values) | {UNKNOWN}
 

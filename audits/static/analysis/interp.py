@@ -110,7 +110,11 @@ class Interp:
                     self.a.ensure_hot_name(value.name)
             elif isinstance(value, Cls):
                 self.noted.add(value)
-                for fn in lookup.constructors(self, value.cls):
+                functions = lookup.constructors(self, value)
+                if len(functions) > LIMIT:
+                    self.refer(("constructors", value), node)
+                    continue
+                for fn in functions:
                     self._ref(fn, node)
             elif isinstance(value, Inst) and use == "value":
                 self.noted.add(value)

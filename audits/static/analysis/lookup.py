@@ -12,7 +12,9 @@ from audits.static.analysis.classes import (
     call_group,
     call_targets,
     constructors,
+    enum_values,
     implicit_methods,
+    is_enum,
     is_module,
     members,
     memo,
@@ -58,10 +60,16 @@ if TYPE_CHECKING:
 
 _AUTOGRAD = ("forward", "backward", "setup_context", "jvp", "vmap")
 _DATA = re.compile(
-    r"^(torch|numpy)\.(float|complex|u?int|bool|long|half|double|bfloat|short|strided|dtype|pi|e|inf|nan|newaxis)\w*$|"
+    r"^(torch|numpy)\.(b?float\d*|float8_\w+|complex\d+|c(float|double|half)|u?int\d*|bool_?|long|half|double|short|strided|dtype|"
+    r"sparse_(coo|cs[rc]|bs[rc])|pi|e|inf|nan|newaxis)$|"
     r"^math\.(pi|e|tau|inf|nan)$|.*\.(shape|dtype|device|ndim)$"
 )
 ANY_MODULE = frozenset({ExtInst("torch.nn.Module"), ExtInst("torch.nn.modules.module.Module")})
+_WRAPPED = frozenset({"module", "_orig_mod"})  # what a wrapper of the library calls the module that it holds
+_APART = 8  # the classes below one that its class methods tell apart
+NAMED_TUPLE = ExtInst("collections.namedtuple")
+BAG = ExtInst("types.SimpleNamespace")
+BAGS = frozenset({BAG.name, "threading.local"})  # objects without a class that say what they hold
 _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules", "_modules", "get_submodule"})
 
 
@@ -70,6 +78,10 @@ _CHILDREN = frozenset({"children", "modules", "named_children", "named_modules",
 
 def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     """Attribute `name` of any of the receivers."""
+    receivers = frozenset(receivers)
+    bags = {r for r in receivers if isinstance(r, ExtInst) and r.name in BAGS}
+    if bags and not name.startswith("_"):
+        return i.or_unknown(receivers - bags | i.read("bag", name) | i.read("uattr", name))
     out: set[Value] = set()
     vague: list[Value] = []
     for receiver in receivers:
@@ -102,7 +114,7 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
     if name == "__dict__":
         return frozenset((Namespace(value),))
     if name == "__class__" and isinstance(value, Inst):
-        return frozenset((Cls(value.cls),))
+        return frozenset((Cls(value.cls, derived=not value.exact),))
     if isinstance(value, Mod):
         return module_attribute(i, value.module, name)
     if isinstance(value, Inst):
@@ -145,7 +157,8 @@ def _outside_instance(i: Interp, value: ExtInst, name: str) -> Values:
         return EMPTY
     if value.name.endswith("()"):
         return frozenset((Ext(f"?.{name}"),))
-    if value.name != "torch.Tensor" and not value.name.startswith(("torch.nn", "torch.optim")):
+    known = value.name == "torch.Tensor" or value.name.startswith(("torch.nn", "torch.optim")) or is_solver(value.name)
+    if not known:
         # Nothing is known of the members of other outside classes but their names.
         return frozenset((Ext(f"?.{name}"),))
     return frozenset((Ext(f"{value.name}.{name}"),))
@@ -179,6 +192,8 @@ def _bind(i: Interp, found: Values, *, bound: bool) -> Values:
     for value in found:
         if not isinstance(value, Func) or value.fn.cls is None:
             out.add(value)
+        elif "setter" in value.fn.flags or "deleter" in value.fn.flags:
+            continue  # reading runs the getter only
         elif "property" in value.fn.flags and bound:
             i.record((value,), value.fn.node if i.unit.fn is None else i.unit.fn.node, "callee")
             out |= i.read("ret", value.fn, i.hot)
@@ -187,16 +202,32 @@ def _bind(i: Interp, found: Values, *, bound: bool) -> Values:
     return frozenset(out)
 
 
+def _own_class(i: Interp, found: Values, receiver: Inst | Cls) -> None:
+    # A class method runs with the class that it is taken from; of many classes, only their common base is told.
+    for value in found:
+        if isinstance(value, Func) and value.fn.cls is not None and "classmethod" in value.fn.flags and value.fn.node.params:
+            derived = receiver.derived if isinstance(receiver, Cls) else not receiver.exact
+            cls = Cls(receiver.cls, derived=derived)
+            if receiver.cls is not value.fn.cls and len(i.a.below(value.fn.cls)) > _APART:
+                cls = Cls(value.fn.cls, derived=True)
+            i.push_name(value.fn.scope, value.fn.node.params[0].name, [cls])
+
+
 def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
     found = members(i, value.cls, name, exact=value.exact)
     if len(found) > LIMIT:
         apart = frozenset(v for v in found if not isinstance(v, Func) or "property" in v.fn.flags)
         return _bind(i, apart, bound=True) | frozenset((Overrides(value.cls, name),))
     if found:
+        _own_class(i, found, value)
         out = _bind(i, found, bound=True)
         # A field that is declared with an outside type may hold one of the packages' own; both are kept.
         return out or EMPTY
     outside = i.a.outside_bases(i.unit, value.cls)
+    if name in ("value", "_value_") and is_enum(outside):
+        return enum_values(i, value.cls)
+    if name in _WRAPPED and is_module(i, value.cls):
+        return frozenset((value,))
     if name in _CHILDREN and outside:
         children: set[Value] = {Ext(f"{b}.{name}") for b in outside}
         return frozenset(children | parts(i, value.cls))
@@ -216,7 +247,8 @@ def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
 def _class_attribute(i: Interp, value: Cls, name: str) -> Values:
     found = members(i, value.cls, name, exact=False)
     if found:
-        members_of_enum = any(b.startswith("enum.") for b in i.a.outside_bases(i.unit, value.cls))
+        _own_class(i, found, value)
+        members_of_enum = is_enum(i.a.outside_bases(i.unit, value.cls))
         plain = members_of_enum and any(not isinstance(v, Func) for v in found)
         return _bind(i, found, bound=False) | (frozenset((Inst(value.cls, exact=True),)) if plain else EMPTY)
     for owner in i.a.mro(i.unit, value.cls):
@@ -228,15 +260,19 @@ def _class_attribute(i: Interp, value: Cls, name: str) -> Values:
         out = [Func(fn, bound=True) for step in _AUTOGRAD for fn in methods(i, value.cls, step)]
         if out:
             return frozenset(out)
+    if name == "__subclasses__":
+        i.read("family", value.cls)
+        return frozenset((Cls(value.cls, derived=True),)) if i.a.below(value.cls) else EMPTY
     outside = i.a.outside_bases(i.unit, value.cls)
-    if any(b.startswith("enum.") for b in outside):
-        return frozenset((Inst(value.cls, exact=True),))
+    if is_enum(outside):
+        return enum_values(i, value.cls) if name in ("value", "_value_") else frozenset((Inst(value.cls, exact=True),))
     return frozenset(Ext(f"{b}.{name}") for b in outside if not b.startswith(("typing.", "abc.")))
 
 
 def _super_attribute(i: Interp, value: SuperOf, name: str) -> Values:
     found = members(i, value.cls, name, exact=False, after=value.cls)
     if found:
+        _own_class(i, found, Cls(value.cls, derived=True))
         return _bind(i, found, bound=True)
     if name == "__call__":
         forward = members(i, value.cls, "forward", exact=False)
@@ -389,6 +425,8 @@ def store_attribute(i: Interp, receivers: Values, node: ir.Attribute, values: Va
 def store_named(i: Interp, receiver: Value, name: str, values: Values, node: ir.Node, *, item: bool = False) -> None:
     """Bind attribute `name` of one receiver."""
     new = callables(values)
+    if isinstance(receiver, Inst):
+        _run_setters(i, receiver, name, values, node)
     if isinstance(receiver, (Inst, Cls, SuperOf)):
         i.a.push(("attr", receiver.cls, name), values)
         i.a.push(("parts", receiver.cls), {v for v in values if isinstance(v, (Inst, Func))})
@@ -412,6 +450,22 @@ def store_named(i: Interp, receiver: Value, name: str, values: Values, node: ir.
         i.unit.patches.append(Issue(node, f"monkey-patching: attribute {name!r} of a {what} is replaced at run time"))
 
 
+def _run_setters(i: Interp, receiver: Inst, name: str, values: Values, node: ir.Node) -> None:
+    known = i.a.project.methods_named
+    found: list[tuple[FunctionInfo, int]] = []  # each with the position of the value among its parameters
+    if any("setter" in fn.flags for fn in known.get(name, ())):
+        found += [(fn, 1) for fn in methods(i, receiver.cls, name, exact=receiver.exact) if "setter" in fn.flags]
+    if "__setattr__" in known:
+        found += [(fn, 2) for fn in methods(i, receiver.cls, "__setattr__", exact=receiver.exact)]
+    if "__set__" in known:
+        descriptors = [v for v in members(i, receiver.cls, name, exact=receiver.exact) if isinstance(v, Inst)]
+        found += [(fn, 2) for v in descriptors for fn in methods(i, v.cls, "__set__", exact=v.exact)]
+    for fn, position in found:
+        i.record((Func(fn, bound=True),), node, "callee")
+        for param in fn.positional[position : position + 1]:
+            i.push_name(fn.scope, param.name, values)
+
+
 def new_modules(i: Interp, values: Values) -> list[Inst]:
     """The instances among `values` that are modules of the packages."""
     return [v for v in values if isinstance(v, Inst) and is_module(i, v.cls)]
@@ -431,5 +485,6 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
 
 __all__ = [
     "CONTAINER_READS", "NUMBER", "all_targets", "attribute", "attributes", "call_group", "call_targets", "constructors", "elements",
-    "entered", "implicit_methods", "items", "members", "meta_calls", "methods", "overrides", "parts", "text_methods", "undefined",
+    "entered", "enum_values", "implicit_methods", "is_enum", "items", "members", "meta_calls", "methods", "overrides", "parts",
+    "text_methods", "undefined",
 ]  # fmt: skip

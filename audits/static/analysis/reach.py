@@ -76,7 +76,7 @@ def entry_functions(analysis: Analysis, reference: str) -> list[FunctionInfo]:
         elif isinstance(value, Inst):
             out += [fn for fn, _ in lookup.call_targets(interp, value)]
         elif isinstance(value, Cls):
-            out += lookup.constructors(interp, value.cls)
+            out += lookup.constructors(interp, value)
             out += [fn for fn, _ in lookup.call_targets(interp, Inst(value.cls))]
     return list(dict.fromkeys(out))
 

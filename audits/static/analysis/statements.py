@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from audits.static.analysis import externals, lookup, operators
 from audits.static.analysis.values import EMPTY, NOTHING, Cls, Ext, ExtInst, Func, Inst, Value, Values
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo, Scope
+from audits.static.source.project import ClassInfo, FunctionInfo, Scope
 
 if TYPE_CHECKING:
     from audits.static.analysis.interp import Interp
+
+
+_OPERATION = Ext("torch.Tensor.__torch_function__")  # stands for the operation that the library hands over
 
 
 def enter(i: Interp, fn: FunctionInfo) -> None:
@@ -21,6 +24,8 @@ def enter(i: Interp, fn: FunctionInfo) -> None:
     if fn.cls is not None and params and "staticmethod" not in fn.flags:
         by_class = "classmethod" in fn.flags or fn.node.name in ("__new__", "__init_subclass__", "__class_getitem__")
         i.push_name(scope, params[0].name, [Cls(fn.cls) if by_class else Inst(fn.cls)])
+    if fn.node.name in ("__torch_function__", "__torch_dispatch__") and len(params) > 1:
+        i.push_name(scope, params[1].name, [_OPERATION])
     for param in params:
         if param.annotation is not None:
             values = i.annotation(param.annotation, outer)
@@ -188,15 +193,45 @@ def _class(i: Interp, node: ir.ClassDef, scope: Scope) -> None:
     for base in node.bases:
         bases |= i.eval(base, scope, "receiver")
     i.a.add_base(info, bases)
+    given = []
     for keyword in node.keywords:
-        given = i.eval(keyword.value, scope, "receiver")
+        values = i.eval(keyword.value, scope, "receiver")
         if keyword.keyword == "metaclass":
-            i.a.push(("meta", info), given)
+            i.a.push(("meta", info), values)
+        else:
+            given.append(externals.Argument(keyword.keyword, keyword.star, values, keyword.value))
+    _created(i, info, given)
     values: Values = frozenset((Cls(info),))
     if node.decorators:
         values = decorated(i, node.decorators, values, scope)
     i.push_name(i._binding_scope(scope, node.name), node.name, values)
     i.block(node.body, info.scope)
+    if lookup.is_enum(i.a.outside_bases(i.unit, info)):
+        _enum_members(i, node, info)
+
+
+def _created(i: Interp, info: ClassInfo, given: list[externals.Argument]) -> None:
+    # What runs with a new class: `__init_subclass__` of its bases, and the constructors of its metaclass.
+    runs = lookup.members(i, info, "__init_subclass__", exact=True, after=info)
+    for meta in i.a.metaclasses(i.unit, info):
+        i.a.push(("made", meta), [Cls(info)])
+        runs |= lookup.members(i, meta, "__init__", exact=True)
+    for value in runs:
+        if isinstance(value, Func) and value.fn.node.params:
+            i.push_name(value.fn.scope, value.fn.node.params[0].name, [Cls(info)])
+            externals.bind(i, value.fn, given, skip=True)
+
+
+def _enum_members(i: Interp, node: ir.ClassDef, info: ClassInfo) -> None:
+    # Each member is made with its value, or with the items of a tuple.
+    inits = [fn for name in ("__init__", "__new__") for fn in lookup.methods(i, info, name, exact=True)]
+    for statement in node.body if inits else ():
+        if isinstance(statement, ir.Assign) and statement.value is not None:
+            value = statement.value
+            items = value.items if isinstance(value, ir.Sequence) else [value]
+            arguments = [externals.Argument(None, "", i.eval(e, info.scope), e) for e in items]
+            for fn in inits:
+                externals.bind(i, fn, arguments, skip=True)
 
 
 def _delete(i: Interp, node: ir.Delete, scope: Scope) -> None:

@@ -29,7 +29,8 @@ _LIBRARY_METHODS = frozenset(
      "permutation", "debug", "info", "warning", "error", "exception", "log", "close", "flush", "write", "read", "readline", "readlines",
      "open", "exists", "mkdir", "record", "synchronize", "wait", "query", "elapsed_time", "acquire", "release", "put", "get_nowait",
      "submit", "result", "total_seconds", "group", "groups", "log_prob", "rsample", "entropy", "report", "should_prune", "set_postfix",
-     "add_scalar", "add_scalars", "add_histogram", "isoformat", "timestamp"]
+     "add_scalar", "add_scalars", "add_histogram", "isoformat", "timestamp", "save_for_backward", "save_for_forward", "mark_dirty",
+     "mark_non_differentiable", "set_materialize_grads"]
 )  # fmt: skip
 
 

@@ -76,9 +76,10 @@ class Overrides(metaclass=_Once):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Cls(metaclass=_Once):
-    """A class of the packages."""
+    """A class of the packages; with `derived`, it or a class below it."""
 
     cls: ClassInfo
+    derived: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -135,13 +136,20 @@ NUMBER = ExtInst("builtins.number")
 POSITIVE = ExtInst("builtins.number>=0")
 NEGATIVE = ExtInst("builtins.number<0")
 TEXT = ExtInst("builtins.str")
+DATA: Values = frozenset({NOTHING, NUMBER, POSITIVE, NEGATIVE, TEXT})  # what nothing can call
 OUTSIDE = ExtInst("outside()")
 TENSOR = ExtInst("torch.Tensor")
 
 
 def held(values: Iterable[Value]) -> set[Value]:
     """The values that a wrapper built from `values` may later call and that could matter then."""
-    return {v for v in values if isinstance(v, (Func, Inst, Cls)) or v is WIDE or (isinstance(v, Ext) and solvers.matters(v.name))}
+    return {v for v in values if isinstance(v, (Func, Inst, Cls)) or v is WIDE or _solves(v)}
+
+
+def _solves(value: Value) -> bool:
+    if isinstance(value, ExtInst):
+        return solvers.is_solver(value.name)  # an object such as a distribution, one of whose methods solves
+    return isinstance(value, Ext) and solvers.matters(value.name)
 
 
 def bounded(values: Iterable[Value]) -> Values:

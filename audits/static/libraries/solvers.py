@@ -19,6 +19,7 @@ _TORCH_HOMES = re.compile(
 _OPS = re.compile(r"^torch\.(ops\.(aten|prims|_c10d_functional)|_ops\.ops\.aten)\.(\w+)")
 _LAPACK = re.compile(r"(gesv|posv|sysv|hesv|gbsv|gtsv|ptsv|pbsv|getri|potri|potrs|getrs|trtrs|trtri|gels|trsm|getrf|potrf)")
 MATRIX_POWER = "matrix_power"
+_SOLVING_MEMBERS = frozenset({"log_prob", "precision_matrix"})  # of a normal or Wishart distribution, once it is made
 _HIDING = frozenset({"importlib", "operator.attrgetter", "operator.methodcaller", "builtins.exec", "builtins.eval", "builtins.__import__"})
 
 
@@ -57,6 +58,8 @@ def is_solver(name: str) -> bool:
     home, _, last = name.rpartition(".")
     if name in _names("other"):
         return True
+    if home in _names("other"):
+        return last in _SOLVING_MEMBERS
     if home == "?":
         return last in _names("torch.Tensor")
     operator = _OPS.match(name)

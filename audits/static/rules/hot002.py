@@ -14,6 +14,7 @@ from audits.static.libraries import solvers
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.source.project import ModuleInfo
+from audits.static.subjects.called_values import told_apart
 from audits.static.subjects.solver_use import CONDITIONS, condition_norm, exponent_of, exponent_sign
 
 MANUAL = """\
@@ -65,13 +66,15 @@ def count(context: Context, reached: Reach) -> int:
 def opaque(context: Context, unit: Unit) -> Iterable[Issue]:
     """The opaque places of one unit."""
     yield from unit.issues
-    yield from unknown_calls(unit)
+    yield from (issue for issue in unknown_calls(unit) if not told_apart(context, unit, issue.node))
     for ref in unit.refs:
         name = ref.ext
         if name in DYNAMIC:
             yield Issue(ref.node, f"{DYNAMIC[name]} on the hot path hides what runs")
         elif name.startswith("importlib.") or name == "importlib":
             yield Issue(ref.node, "importlib on the hot path hides what runs")
+        elif name.startswith(("ctypes.", "cffi.")):
+            yield Issue(ref.node, f"{name} on the hot path runs code that is no Python")
         elif name and context.project.is_local(name):
             yield Issue(ref.node, f"{name} is code of this repository that `packages` does not name")
         elif solvers.is_opaque(name) and not solvers.is_solver(name):

@@ -35,7 +35,11 @@ _PRINTS = frozenset(
     {"builtins.print", "pprint.pprint", "pprint.pp", "rich.print", "sys.stdout.write", "sys.stderr.write", "tqdm.tqdm.write", "click.echo",
      "sys.__stdout__.write", "sys.stdout.flush"}
 )  # fmt: skip
-_READERS = frozenset({"float", "int", "bool", "complex", "str", "repr", "format", "range", "hash"})
+_READERS = frozenset({"float", "int", "bool", "complex", "str", "repr", "format", "range", "hash", "round"})
+_COMPARING = frozenset({"max", "min", "sorted", "any", "all"})  # of the elements of what they are given
+_WAITING = frozenset({"equal", "allclose", "is_nonzero"})
+_HOST_READERS = ("math.", "cmath.", "statistics.", "operator.index", "operator.truth", "operator.not_")
+_MAPPING = frozenset({"builtins.map", "builtins.filter"})
 _LOGS = frozenset(
     {"debug", "info", "warning", "warn", "error", "exception", "critical", "log", "add_scalar", "add_scalars", "format", "write"}
 )
@@ -97,10 +101,12 @@ class _Search:
             return f".{last}() leaves the device, and it is on the hot path"
         if name in _PRINTS:
             return f"{name.removeprefix('builtins.')} on the hot path writes from the host"
-        if name.startswith(_LIBRARIES) and called and not last[:1].isupper():
+        if name.startswith(_LIBRARIES) and called and not last.endswith(("Error", "Warning", "Exception")):
             return f"{name} runs on the host, and it is on the hot path"
         if name.startswith(_LIBRARIES) and not called and self._handed_over(unit, node):
             return f"{name} runs on the host, and it is handed over on the hot path"
+        if last == "synchronize" and name.startswith("torch."):
+            return f"{name} makes the host wait, and it is on the hot path"
         if name == "torch.save":
             return "torch.save on the hot path writes tensors to disk"
         return None
@@ -129,15 +135,24 @@ class _Search:
                 yield call, f"{receiver.name}.{attr} on the hot path writes from the host"
 
     def _certain_values(self, unit: Unit, call: ir.Call, names: set[str], attr: str) -> Iterator[tuple[ir.Node, str]]:
-        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS) or n.startswith(("math.", "cmath."))}
+        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS | _COMPARING) or n.startswith(_HOST_READERS)}
+        readers |= {n for n in names if n.startswith("torch.") and n.rpartition(".")[2] in _WAITING}
+        if attr in _WAITING and isinstance(call.func, ir.Attribute) and self.tensors.certain(usage.place(unit, call.func.value)):
+            yield call, f".{attr}() reads the value of a tensor, and it is on the hot path"
+            return
+        mapped = call.args[0].value if names & _MAPPING and call.args else None
+        if isinstance(mapped, (ir.Name, ir.Attribute)):
+            readers |= {n for n in usage.outside_names(self.context.analysis, unit, mapped) if _reads(n)}
         receivers = unit.receivers.get(call.func, frozenset())
         texts = attr in _LOGS and not any(isinstance(r, (Inst, Cls)) for r in receivers) and not any(n.startswith("torch") for n in names)
         texts = texts and isinstance(call.func, ir.Attribute) and not self.tensors.certain(usage.place(unit, call.func.value))
         if not readers and not texts:
             return
         told = next(iter(sorted(readers)), f".{attr}").removeprefix("builtins.")
-        for arg in call.args:
-            if not isinstance(arg.value, ir.FString) and self.tensors.certain(usage.place(unit, arg.value)):
+        elements = any(n.removeprefix("builtins.") in _COMPARING or n.startswith("statistics.") for n in readers) or mapped is not None
+        for arg in [p for a in call.args for p in _shown(a.value, texts=texts)]:
+            read = usage.place(unit, arg)
+            if not isinstance(arg, ir.FString) and (self.tensors.certain(read) or (elements and self.tensors.holds(read))):
                 yield call, f"{told}() reads the value of a tensor, and it is on the hot path"
                 return
 
@@ -179,6 +194,15 @@ class _Search:
                 if self.tensors.certain(part):
                     yield part.expr, "a branch reads the value of a tensor, and it is on the hot path"
                     return
+        elif isinstance(node, (ir.CompFor, ir.Case)):
+            tests = node.ifs if isinstance(node, ir.CompFor) else [node.guard] if node.guard is not None else []
+            for part in [p for test in tests for p in operands(self.flow, usage.place(unit, test))]:
+                if self.tensors.certain(part):
+                    yield part.expr, "a condition reads the value of a tensor, and it is on the hot path"
+                    return
+        elif isinstance(node, ir.Compare) and set(node.ops) & {"in", "not in"}:
+            if self.tensors.certain(usage.place(unit, node.comparators[-1])):
+                yield node, "a search reads the values of a tensor, and it is on the hot path"
         elif isinstance(node, ir.FString):
             for text in node.parts:
                 if self.tensors.certain(usage.place(unit, text)):
@@ -189,6 +213,17 @@ class _Search:
             text_left = isinstance(node.left, ir.FString) or isinstance(node.left.value, str)
             if text_left and any(self.tensors.certain(usage.place(unit, i)) for i in items):
                 yield node, "formatting reads the value of a tensor, and it is on the hot path"
+
+
+def _reads(name: str) -> bool:
+    return (name.startswith("builtins.") and name[9:] in _READERS) or name.startswith(_HOST_READERS)
+
+
+def _shown(expr: ir.Expr, *, texts: bool) -> list[ir.Expr]:
+    # What a log shows of what it is given: the items of a display too.
+    if not texts or not isinstance(expr, (ir.Sequence, ir.Dict)):
+        return [expr]
+    return [p for e in (expr.items if isinstance(expr, ir.Sequence) else expr.values) for p in _shown(e, texts=texts)]
 
 
 def _is_data(node: ir.Expr) -> bool:

@@ -299,6 +299,7 @@ def _flags(node: ir.Function) -> frozenset[str]:
         name = ir.last_name(target)
         if name in _PROPERTY_DECORATORS:
             flags.add("property")
+            flags.update({name} & {"setter", "deleter"})
         elif name in ("staticmethod", "classmethod"):
             flags.add(name)
     return frozenset(flags)

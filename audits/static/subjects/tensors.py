@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Cls, Ext, ExtInst, Func, Inst, UnknownValue, Value
+from audits.static.analysis.values import TENSOR, Cls, Ext, ExtInst, Func, Inst, Mod, UnknownValue, Value
+from audits.static.dataflow import usage
 from audits.static.dataflow.flow import Flow, Place
 from audits.static.dataflow.value_origins import Origins
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
+from audits.static.source.project import ClassInfo, FunctionInfo
 
 _PLAIN = frozenset(
     {"size", "dim", "numel", "nelement", "ndimension", "stride", "element_size", "data_ptr", "storage_offset", "get_device", "item",
@@ -35,7 +36,7 @@ _HOMES = (
     "torch.nn.utils",
 )
 _ONLY_TENSORS = frozenset(
-    {"backward", "detach", "requires_grad_", "grad_fn", "retain_grad", "unsqueeze", "squeeze", "clamp_min", "clamp_max", "log_softmax",
+    {"backward", "detach", "grad_fn", "retain_grad", "unsqueeze", "squeeze", "clamp_min", "clamp_max", "log_softmax",
      "softmax", "sigmoid", "unbind", "contiguous", "new_zeros", "new_ones", "new_tensor", "isfinite", "isnan", "logsumexp", "is_cuda"}
 )  # fmt: skip
 _REDUCED = frozenset(
@@ -46,7 +47,19 @@ _REDUCED = frozenset(
 )  # fmt: skip
 _NOT_FIRST = frozenset({"tensor", "as_tensor", "full", "zeros", "ones", "empty", "arange", "linspace", "logspace", "eye", "rand", "randn",
                         "randint", "device", "from_numpy", "asarray", "stack", "cat", "concat", "is_tensor", "pow", "where", "full_like",
-                        "scalar_tensor", "einsum", "promote_types", "manual_seed", "result_type"})  # fmt: skip
+                        "scalar_tensor", "einsum", "promote_types", "manual_seed", "result_type", "bartlett_window", "blackman_window",
+                        "hamming_window", "hann_window", "kaiser_window", "fftfreq", "rfftfreq", "randperm", "normal", "tril_indices",
+                        "triu_indices", "hstack", "vstack", "dstack", "column_stack", "row_stack", "block_diag", "multi_dot", "cond",
+                        "meshgrid", "broadcast_tensors", "broadcast_shapes", "empty_strided", "sparse_coo_tensor", "range", "frombuffer",
+                        "from_dlpack", "from_file", "save", "load", "compile", "typename", "concatenate", "chain_matmul", "can_cast",
+                        "finfo", "iinfo", "Size", "Generator", "while_loop", "vmap", "autocast"})  # fmt: skip
+_MADE = frozenset(
+    ["torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.nn.Buffer", "torch.nn.parameter.Buffer", "torch.Tensor",
+     "torch.nn.utils.get_total_norm"]
+)  # fmt: skip
+_LISTS = frozenset({"unbind", "split", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit", "meshgrid", "split_with_sizes"})
+_CONTAINERS = ("tuple", "list", "dict", "Sequence", "Iterable", "Mapping", "Callable", "type", "Iterator", "set", "MutableMapping",
+               "Collection", "Generator", "List", "Dict", "Tuple", "Type", "defaultdict", "deque", "MutableSequence")  # fmt: skip
 _DEPTH = 12
 
 
@@ -57,8 +70,11 @@ class Tensors:
         self.flow = flow
         self.units = units
         self.origins = Origins(flow, units=units)
-        self._known: dict[int, bool] = {}
+        self.bindings = usage.Bindings(flow)
+        self._known: dict[ir.Expr, bool] = {}  # by identity; what is asked about stays alive
+        self._holding: dict[tuple[ir.Expr, int | None], bool] = {}
         self._used: dict[FunctionInfo, set[str]] = {}
+        self._registered: dict[tuple[ClassInfo, str], list[Place]] | None = None
 
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place, the hot one where there is one."""
@@ -66,7 +82,7 @@ class Tensors:
 
     def certain(self, place: Place, depth: int = _DEPTH) -> bool:
         """Whether the expression is a tensor whatever happens."""
-        key = id(place.expr)
+        key = place.expr
         if key not in self._known:
             self._known[key] = False  # a loop proves nothing
             self._known[key] = depth > 0 and (self._certain(place, depth) or self._by_origin(place, depth))
@@ -75,8 +91,86 @@ class Tensors:
     def _by_origin(self, place: Place, depth: int) -> bool:
         if not isinstance(place.expr, (ir.Name, ir.Attribute, ir.Subscript, ir.Call, ir.BoolOp)):
             return False
-        found = [p for p in self.origins.of(place) if not _is_none(p.expr)]
+        found = [p for p in self.origins.of(place) if not _is_plain(p.expr)]
         return bool(found) and all(p.expr is not place.expr and self.certain(p, depth - 4) for p in found)
+
+    def holds(self, place: Place, part: int | None = None, depth: int = _DEPTH) -> bool:
+        """Whether everything that iterating over the expression yields is a tensor, or, of rows, their item `part`."""
+        key = (place.expr, part)
+        if key not in self._holding:
+            self._holding[key] = False
+            self._holding[key] = depth > 0 and self._holds(place, part, depth - 1)
+        return self._holding[key]
+
+    def _holds(self, place: Place, part: int | None, depth: int) -> bool:
+        expr = place.expr
+        if isinstance(expr, ir.Sequence):
+            if part is None:
+                return bool(expr.items) and all(self.certain(place.at(e), depth) for e in expr.items)
+            rows = [e for e in expr.items if isinstance(e, ir.Sequence) and len(e.items) > part]
+            return bool(rows) and len(rows) == len(expr.items) and all(self.certain(place.at(r.items[part]), depth) for r in rows)
+        if isinstance(expr, ir.Comprehension):
+            made = expr.element if expr.value is None else expr.value
+            if part is not None:
+                return isinstance(made, ir.Sequence) and len(made.items) > part and self.certain(place.at(made.items[part]), depth)
+            return self.certain(place.at(made), depth)
+        if isinstance(expr, ir.Dict):
+            return bool(expr.values) and all(self.certain(place.at(v), depth) for v in expr.values)
+        if isinstance(expr, ir.Call):
+            return self._call_holds(place, expr, part, depth)
+        if isinstance(expr, ir.Name):
+            return self._name_holds(place, expr, part, depth)
+        return part is None and isinstance(expr, ir.Attribute) and any(
+            isinstance(r, Inst) and self._declared_holding(r.cls, expr.attr) for r in self.unit(place).receivers.get(expr, frozenset())
+        )  # fmt: skip
+
+    def _call_holds(self, place: Place, expr: ir.Call, part: int | None, depth: int) -> bool:
+        given = usage.positional(expr)
+        name = ir.last_name(expr.func)
+        if isinstance(expr.func, ir.Name) and name in ("zip", "enumerate") and part is not None:
+            chosen = given[0] if name == "enumerate" and part == 1 and given else None
+            chosen = given[part] if name == "zip" and part < len(given) else chosen
+            return chosen is not None and self._yields(place.at(chosen), depth)
+        if isinstance(expr.func, ir.Name) and name in ("list", "tuple", "sorted", "reversed", "iter") and given and part is None:
+            return self._yields(place.at(given[0]), depth)
+        if isinstance(expr.func, ir.Attribute) and (name, part) in (("values", None), ("items", 1)):
+            return self.holds(place.at(expr.func.value), None, depth)
+        if part is None and name in _LISTS:
+            names = usage.called_names(self.unit(place), expr)
+            owner = expr.func.value if isinstance(expr.func, ir.Attribute) else None
+            return any(n.startswith("torch.") for n in names) or (owner is not None and self.certain(place.at(owner), depth))
+        callees = self.unit(place).calls.get(expr, frozenset())
+        return bool(callees) and all(isinstance(c, Func) and self._function_holds(c.fn, part, depth) for c in callees)
+
+    def _function_holds(self, fn: FunctionInfo, part: int | None, depth: int) -> bool:
+        if fn.node.returns is not None:
+            return part is None and _holds_tensors(fn.node.returns)
+        returned = self.flow.returns(fn)
+        return bool(returned) and all(self.holds(p, part, depth) for p in returned)
+
+    def _name_holds(self, place: Place, expr: ir.Name, part: int | None, depth: int) -> bool:
+        for param in place.fn.node.params if place.fn is not None else ():
+            if param.name == expr.id and param.annotation is not None:
+                return part is None and _holds_tensors(param.annotation)
+        found = self.bindings.of(place, expr.id)
+        return bool(found) and all(not element and self._filled(p, expr.id, part, depth) for p, element in found)
+
+    def _filled(self, place: Place, name: str, part: int | None, depth: int) -> bool:
+        # A list that starts empty holds what is put into it.
+        if not (isinstance(place.expr, (ir.Sequence, ir.Dict)) and not getattr(place.expr, "items", getattr(place.expr, "values", None))):
+            return self.holds(place, part, depth)
+        put = [p for p in self.flow.definitions(place, name) if p.fn is place.fn and p.expr is not place.expr]
+        return part is None and bool(put) and all(self.certain(p, depth) for p in put)
+
+    def _yields(self, place: Place, depth: int) -> bool:
+        return self.certain(place, depth) or self.holds(place, None, depth)
+
+    def _declared_holding(self, cls: ClassInfo, name: str) -> bool:
+        for owner in self.flow.analysis.mro_cache.get(cls) or [cls]:
+            for statement in owner.node.body:
+                if isinstance(statement, ir.Assign) and statement.annotation is not None and ir.last_name(statement.targets[0]) == name:
+                    return _holds_tensors(statement.annotation)
+        return False
 
     def _certain(self, place: Place, depth: int) -> bool:
         expr = place.expr
@@ -108,13 +202,20 @@ class Tensors:
         if fn is not None:
             for param in fn.node.params:
                 if param.name == expr.id and param.annotation is not None:
-                    return _is_tensor_type(param.annotation)
+                    return _is_tensor_type(param.annotation) or self.flow.analysis.declared.get(param) == frozenset((TENSOR,))
             if expr.id in self._uses(fn):
                 return True
-        found = [p for p in self.flow.definitions(place, expr.id) if p.fn is place.fn and not _inside_default(p, fn)]
-        return (
-            bool(found) and all(_is_none(p.expr) or self.certain(p, depth - 1) for p in found) and not all(_is_none(p.expr) for p in found)
-        )
+        found = [(p, e) for p, e in self.bindings.of(place, expr.id) if p.fn is place.fn and not _inside_default(p, fn)]
+        bound = [(p, e) for p, e in found if e or not _is_plain(p.expr)]
+        return bool(bound) and all(self._element(p, depth - 1) if e else self.certain(p, depth - 1) for p, e in bound)
+
+    def _element(self, place: Place, depth: int) -> bool:
+        # What a loop binds: an element of a tensor or of a list of tensors, or an item of a row.
+        expr = place.expr
+        if isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant) and isinstance(expr.index.value, int):
+            if (expr.index.line, expr.index.column) == (expr.value.line, expr.value.column):  # the part of a row that is unpacked
+                return self.certain(place.at(expr.value), depth) or self.holds(place.at(expr.value), expr.index.value, depth)
+        return self._yields(place, depth)
 
     def _uses(self, fn: FunctionInfo) -> set[str]:
         # Names on which the function does what only a tensor can do.
@@ -123,10 +224,12 @@ class Tensors:
             self._used[fn] = names
             for node in ir.walk_own(fn.node.body):
                 if isinstance(node, ir.Attribute) and node.attr in _ONLY_TENSORS and isinstance(node.value, ir.Name):
-                    names.add(node.value.id)
+                    known = self.units[fn].receivers.get(node, frozenset()) if fn in self.units else frozenset()
+                    if not any(isinstance(r, (Ext, Mod, Cls)) for r in known):  # `math.isnan` says nothing of `math`
+                        names.add(node.value.id)
                 elif isinstance(node, ir.Call) and node.args and isinstance(node.args[0].value, ir.Name) and not node.args[0].star:
                     called = self.units[fn].calls.get(node, frozenset()) if fn in self.units else frozenset()
-                    if called and all(isinstance(c, Ext) and _makes_tensor(c.name, _NOT_FIRST) for c in called):
+                    if called and all(isinstance(c, Ext) and _takes_tensor(c.name) for c in called):
                         names.add(node.args[0].value.id)
         return self._used[fn]
 
@@ -141,10 +244,23 @@ class Tensors:
                     getter = owner.module.functions.get(f"{owner.qualname}.{expr.attr}")
                     if getter is not None:
                         return "property" in getter.flags and self._returns(getter, depth)
-                fields = self.flow.field(receiver.cls, expr.attr)
+                fields = self.flow.field(receiver.cls, expr.attr) + self._buffers(receiver.cls, expr.attr)
+                made = [p for p in fields if not _is_plain(p.expr)]
                 if fields:
-                    return all(self.certain(p, depth - 1) for p in fields)
+                    return bool(made) and all(self.certain(p, depth - 1) for p in made)
         return False
+
+    def _buffers(self, cls: ClassInfo, name: str) -> list[Place]:
+        if self._registered is None:
+            self._registered = {}
+            for fn in self.flow.analysis.project.functions:
+                for node in ir.walk_own(fn.node.body) if fn.cls is not None else ():
+                    if isinstance(node, ir.Call) and ir.last_name(node.func) in ("register_buffer", "register_parameter"):
+                        given = [a.value for a in node.args if a.keyword in (None, "name", "tensor", "param")]
+                        if len(given) > 1 and isinstance(given[0], ir.Constant) and fn.cls is not None:
+                            self._registered.setdefault((fn.cls, str(given[0].value)), []).append(Place(given[1], fn.module, fn))
+        order = self.flow.analysis.mro_cache.get(cls) or [cls]
+        return [p for owner in order for p in self._registered.get((owner, name), [])]
 
     def _call(self, place: Place, expr: ir.Call, depth: int) -> bool:
         callees = self.unit(place).calls.get(expr, frozenset())
@@ -193,7 +309,14 @@ def _by_name(callee: Value) -> bool:
 
 def _makes_tensor(name: str, without: frozenset[str]) -> bool:
     home, _, last = name.rpartition(".")
+    if name in _MADE:
+        return True
     return home in _HOMES and last not in without and not last[:1].isupper() and not last.startswith(("is_", "set_", "get_", "use_"))
+
+
+def _takes_tensor(name: str) -> bool:
+    # `y.reshape(n)` says nothing of n, nor does a utility that takes an iterable of parameters.
+    return not name.startswith(("torch.Tensor.", "torch.nn.utils.")) and _makes_tensor(name, _NOT_FIRST)
 
 
 def _is_tensor_type(annotation: ir.Expr) -> bool:
@@ -205,10 +328,27 @@ def _is_tensor_type(annotation: ir.Expr) -> bool:
     if isinstance(annotation, ir.Subscript):
         index = annotation.index
         inner = index.items[0] if isinstance(index, ir.Sequence) and index.items else index
-        if ir.last_name(annotation.value) in ("tuple", "list", "dict", "Sequence", "Iterable", "Mapping", "Callable", "type", "Iterator"):
+        if ir.last_name(annotation.value) in _CONTAINERS:
             return False
         return _is_tensor_type(inner)
     return ir.last_name(annotation) in ("Tensor", "Parameter", "FloatTensor", "LongTensor")
+
+
+def _holds_tensors(annotation: ir.Expr) -> bool:
+    # `list[Tensor]`, `tuple[Tensor, ...]`, `dict[str, Tensor]`
+    if not isinstance(annotation, ir.Subscript) or ir.last_name(annotation.value) not in _CONTAINERS:
+        return False
+    if ir.last_name(annotation.value) in ("Callable", "type", "Type"):
+        return False
+    items = annotation.index.items if isinstance(annotation.index, ir.Sequence) else [annotation.index]
+    kept = [i for i in items if not (isinstance(i, ir.Constant) and i.value is ...)]
+    mapping = ir.last_name(annotation.value) in ("dict", "Mapping", "Dict", "defaultdict", "MutableMapping")
+    return all(_is_tensor_type(i) for i in (kept[-1:] if mapping else kept))
+
+
+def _is_plain(expr: ir.Expr) -> bool:
+    # None or a number: where an accumulator starts.
+    return isinstance(expr, ir.Constant) and (expr.value is None or isinstance(expr.value, (int, float)))
 
 
 def _is_none(expr: ir.Expr) -> bool:
