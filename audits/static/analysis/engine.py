@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from audits.static.analysis.members import Member
 from audits.static.analysis.values import EMPTY, LIMIT, Cls, Ext, Value, Values, collapsed
 from audits.static.source import ir
-from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope
+from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Project, Scope, bound_names, targets
 
 if TYPE_CHECKING:
     from audits.static.analysis.interp import Interp
@@ -129,6 +129,7 @@ class Analysis:
         self.operations: dict[ir.Node, dict[str, ir.Call]] = {}  # the calls of special methods that an operator amounts to
         self._members: dict[Key, Member] = {}
         self.returning: dict[FunctionInfo, bool] = {}
+        self.handing_back: dict[FunctionInfo, str | None] = {}
         self._full: set[Key] = set()
         self._hot_names: set[str] = set()
         self._hot_groups: dict[Key, list[FunctionInfo]] = {}
@@ -267,6 +268,19 @@ class Analysis:
         if known is None:
             known = self.returning[fn] = any(isinstance(n, (ir.Return, ir.Yield)) for n in ir.walk_own(fn.node.body))
         return known
+
+    def returned_parameter(self, fn: FunctionInfo) -> str | None:
+        """The parameter that every `return` returns, where nothing rebinds it; None where there is none."""
+        if fn not in self.handing_back:
+            nodes = list(ir.walk_own(fn.node.body))
+            returned = {n.value.id if isinstance(n.value, ir.Name) else "" for n in nodes if isinstance(n, ir.Return)}
+            name = returned.pop() if len(returned) == 1 else ""
+            rebound = {b for n in nodes for t in targets(n) for b in bound_names(t)} | {n.name for n in nodes if isinstance(n, ir.Function)}
+            plain = any(p.name == name and p.kind in ("pos", "kw") for p in fn.node.params)
+            rebound |= {o for b in fn.node.body for n in ir.walk(b) if isinstance(n, ir.Global) for o in n.names}
+            yields = any(isinstance(n, ir.Yield) for n in nodes)
+            self.handing_back[fn] = name if plain and name not in rebound and not yields else None
+        return self.handing_back[fn]
 
     def ensure_hot(self, fn: FunctionInfo) -> None:
         """Analyse `fn` as part of the hot path."""

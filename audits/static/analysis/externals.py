@@ -26,6 +26,7 @@ from audits.static.analysis.values import (
     ExtInst,
     Func,
     Inst,
+    Loader,
     Mod,
     Named,
     Namespace,
@@ -196,7 +197,8 @@ def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | N
     """What calling one value with `arguments` returns."""
     if isinstance(callee, Func):
         bind(i, callee.fn, arguments, skip=callee.bound)
-        return i.read("ret", callee.fn, i.hot)
+        given = _handed_back(i, callee, arguments)
+        return given if given is not None else i.read("ret", callee.fn, i.hot)
     if isinstance(callee, Cls):
         return _construct(i, callee, arguments, node)
     if isinstance(callee, Overrides):
@@ -221,6 +223,19 @@ def apply(i: Interp, callee: Value, arguments: list[Argument], node: ir.Call | N
     if isinstance(callee, UnknownValue):
         return {UNKNOWN} | held(v for a in arguments for v in a.values)
     return set() if isinstance(callee, Const) else {UNKNOWN}
+
+
+def _handed_back(i: Interp, callee: Func, arguments: list[Argument]) -> Values | None:
+    # What a function that returns its own parameter is given here, and not what others give to it: a class decorator that registers
+    # what it decorates would otherwise make every class out of each.
+    param = i.a.returned_parameter(callee.fn)
+    if param is None or any(a.star for a in arguments):
+        return None
+    names = [p.name for p in callee.fn.positional[1 if callee.bound else 0 :]]
+    plain = [a for a in arguments if a.keyword is None]
+    if param in names[: len(plain)]:
+        return plain[names.index(param)].values
+    return next((a.values for a in arguments if a.keyword == param), None)
 
 
 def bind(i: Interp, fn: FunctionInfo, arguments: list[Argument], *, skip: bool) -> None:
@@ -355,6 +370,17 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
     return _returned(name) | held(passed) | kept
 
 
+def _data_loader(i: Interp, arguments: list[Argument], node: ir.Call, scope: Scope) -> Values:
+    # A loader yields what its data set returns. What else it is given, such as a collate function, may run with it.
+    out: set[Value] = {ExtInst("torch.utils.data.DataLoader")}
+    for number, argument in enumerate(arguments):
+        if argument.keyword == "dataset" or (number == 0 and argument.keyword is None):
+            out |= {Loader(v) if isinstance(v, Inst) else v for v in held(argument.values)}
+        else:
+            out |= held(argument.values)
+    return frozenset(out)
+
+
 def _bag(i: Interp, bag: Value, arguments: list[Argument]) -> set[Value]:
     # What is passed by keyword is kept under that name; anything else may be any of its attributes.
     for argument in arguments:
@@ -486,6 +512,7 @@ def _methodcaller(i: Interp, arguments: list[Argument], node: ir.Call, scope: Sc
 
 _SPECIAL = {
     "operator.methodcaller": _methodcaller, "operator.attrgetter": _methodcaller,
+    "torch.utils.data.DataLoader": _data_loader, "torch.utils.data.dataloader.DataLoader": _data_loader,
     "dataclasses.fields": _dataclass_fields, "dataclasses.field": _field, "attrs.field": _field, "attr.ib": _field,
     "builtins.getattr": _getattr, "builtins.setattr": _setattr, "builtins.super": _super, "builtins.vars": _vars,
     "builtins.globals": lambda i, arguments, node, scope: frozenset((Namespace(Mod(scope.module)),)),

@@ -25,6 +25,7 @@ from audits.static.analysis.values import (
     ExtInst,
     Func,
     Inst,
+    Loader,
     Mod,
     Named,
     Namespace,
@@ -89,6 +90,8 @@ class Interp:
     def record(self, values: Iterable[Value], node: ir.Node, use: str, call: ir.Call | None = None) -> None:
         """Note what an evaluated expression refers to; `use` is value, callee or receiver."""
         for value in values:
+            if isinstance(value, Loader):
+                value = value.of
             if isinstance(value, Func):
                 if value.fn in self.referred:
                     continue

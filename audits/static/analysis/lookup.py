@@ -40,6 +40,7 @@ from audits.static.analysis.values import (
     ExtInst,
     Func,
     Inst,
+    Loader,
     Mod,
     Named,
     Namespace,
@@ -123,6 +124,8 @@ def attribute(i: Interp, value: Value, name: str) -> Values:
         return _class_attribute(i, value, name)
     if isinstance(value, SuperOf):
         return _super_attribute(i, value, name)
+    if isinstance(value, Loader):
+        return frozenset((value.of,)) if name == "dataset" else frozenset((Ext(f"?.{name}"),))
     if isinstance(value, Func):
         kept = ("register", "__name__", "__doc__", "__module__", "__qualname__")
         return frozenset((TEXT,)) if name in kept else frozenset((value,)) | i.read("fattr", value.fn, name)
@@ -381,8 +384,9 @@ def _namespace_items(i: Interp, value: Namespace, index: Values, node: ir.Subscr
 
 def elements(i: Interp, values: Values) -> Values:
     """What iterating over any of `values` yields."""
-    out: set[Value] = set(values)
+    out: set[Value] = {v for v in values if not isinstance(v, Loader)}
     for value in values:
+        value = value.of if isinstance(value, Loader) else value
         if isinstance(value, Inst):
             for name in ("__iter__", "__next__", "__getitem__"):
                 for fn in methods(i, value.cls, name, exact=value.exact):

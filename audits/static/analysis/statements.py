@@ -195,11 +195,11 @@ def _class(i: Interp, node: ir.ClassDef, scope: Scope) -> None:
     i.a.add_base(info, bases)
     given = []
     for keyword in node.keywords:
-        values = i.eval(keyword.value, scope, "receiver")
+        passed = i.eval(keyword.value, scope, "receiver")
         if keyword.keyword == "metaclass":
-            i.a.push(("meta", info), values)
+            i.a.push(("meta", info), passed)
         else:
-            given.append(externals.Argument(keyword.keyword, keyword.star, values, keyword.value))
+            given.append(externals.Argument(keyword.keyword, keyword.star, passed, keyword.value))
     _created(i, info, given)
     values: Values = frozenset((Cls(info),))
     if node.decorators:

@@ -91,6 +91,13 @@ class Inst(metaclass=_Once):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Loader(metaclass=_Once):
+    """A data loader over an instance of a data set: it yields what the data set returns, and never the data set itself."""
+
+    of: Inst
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class SuperOf(metaclass=_Once):
     """`super()` inside `cls`."""
 
@@ -125,7 +132,7 @@ class UnknownValue(metaclass=_Once):
     wide: bool = False
 
 
-Value = Ext | ExtInst | Func | Named | Overrides | Cls | Inst | SuperOf | Mod | Const | Namespace | UnknownValue
+Value = Ext | ExtInst | Func | Named | Overrides | Cls | Inst | Loader | SuperOf | Mod | Const | Namespace | UnknownValue
 Values = frozenset[Value]
 
 UNKNOWN = UnknownValue(False)
@@ -143,7 +150,7 @@ TENSOR = ExtInst("torch.Tensor")
 
 def held(values: Iterable[Value]) -> set[Value]:
     """The values that a wrapper built from `values` may later call and that could matter then."""
-    return {v for v in values if isinstance(v, (Func, Inst, Cls)) or v is WIDE or _solves(v)}
+    return {v for v in values if isinstance(v, (Func, Inst, Loader, Cls)) or v is WIDE or _solves(v)}
 
 
 def _solves(value: Value) -> bool:
@@ -165,7 +172,7 @@ def collapsed(values: Iterable[Value]) -> set[Value]:
     for value in values:
         if isinstance(value, (Mod, UnknownValue)) or (isinstance(value, Ext) and solvers.matters(value.name)):
             out.add(value)
-        elif isinstance(value, (Func, Inst, Cls, SuperOf, Namespace)):
+        elif isinstance(value, (Func, Inst, Loader, Cls, SuperOf, Namespace)):
             more = WIDE
     out.add(more)
     return out

@@ -51,6 +51,13 @@ def _method(name: str, source: str, **others: str) -> Case:
 _T = "import torch\n"
 _SCHEDULER = _T + "class Sched(torch.optim.lr_scheduler.LRScheduler):\n    def get_lr(self):\n        return [torch.linalg.inv(self.a)]\n"
 _INVALID = (
+    _case("data set behind a loader that the step iterates", _T + "from torch.utils.data import DataLoader, Dataset\n"
+          "class Scenes(Dataset):\n    def __getitem__(self, n):\n        return {'x': torch.linalg.inv(torch.eye(n))}\n"
+          "LOADER = DataLoader(Scenes())\ndef step(a):\n    for batch in LOADER:\n        a = a + batch['x']\n    return a\n"),
+    _case("class out of a registry", _T + "ENTRIES = {}\ndef register(name):\n    def keep(cls):\n"
+          "        ENTRIES[name] = cls\n        return cls\n    return keep\n"
+          "@register('solved')\nclass Solved:\n    def __call__(self, a):\n        return torch.linalg.inv(a)\n"
+          "def step(a, name):\n    return ENTRIES[name]()(a)\n"),
     _case(
         "a module of unknown origin that is declared as one",
         _T + "from torch import nn\nfrom somewhere import load\nclass Net(nn.Module):\n    def encode(self, a):\n"
@@ -205,6 +212,15 @@ _VALID = (
           "    return apply(torch.exp, a)\ndef offline(a):\n    return apply(torch.linalg.inv, a)\n"),
     _case("decorator shared with offline code", _T + "def timed(fn):\n    def wrapper(*args):\n        return fn(*args)\n"
           "    return wrapper\n@timed\ndef step(a):\n    return a + 1\n@timed\ndef offline(a):\n    return torch.linalg.inv(a)\n"),
+    _case("class beside another in a registry", _T + "ENTRIES = {}\ndef register(name):\n    def keep(cls):\n"
+          "        ENTRIES[name] = cls\n        return cls\n    return keep\n"
+          "@register('solved')\nclass Solved:\n    def __call__(self, a):\n        return torch.linalg.inv(a)\n"
+          "@register('plain')\nclass Plain:\n    def __call__(self, a):\n        return a\n"
+          "def step(a):\n    return Plain()(a)\n"),
+    _case("data set behind a loader that only offline code iterates", _T + "from torch.utils.data import DataLoader, Dataset\n"
+          "class Scenes(Dataset):\n    def __getitem__(self, n):\n        return {'x': torch.linalg.inv(torch.eye(n))}\n"
+          "def step(batch):\n    return batch['x']\n"
+          "def fit():\n    for batch in DataLoader(Scenes()):\n        step(batch)\n"),
     _case("inverse of another name", _T + "def step(a):\n    return torch.fft.ifft(a) + a.inverse_transform\n"),
     _case("only asked for its type", _T + "class Solver:\n    def __init__(self, a):\n        self.x = torch.linalg.inv(a)\n"
           "def step(a):\n    return 1 if isinstance(a, Solver) else 2\n"),

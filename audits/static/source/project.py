@@ -225,7 +225,7 @@ class Binder:
                 self._module.scope.names.update(node.names)
         else:
             scope_for = _named_scope(scope) if isinstance(node, ir.NamedExpr) else scope
-            for target in _targets(node):
+            for target in targets(node):
                 scope_for.names.update(bound_names(target))
 
     def _function(self, node: ir.Function, scope: Scope, prefix: str) -> None:
@@ -305,7 +305,8 @@ def _flags(node: ir.Function) -> frozenset[str]:
     return frozenset(flags)
 
 
-def _targets(node: ir.Node) -> Iterator[ir.Expr]:
+def targets(node: ir.Node) -> Iterator[ir.Expr]:
+    """What a node assigns to."""
     if isinstance(node, ir.Assign):
         yield from node.targets
     elif isinstance(node, (ir.AugAssign, ir.For, ir.NamedExpr, ir.Delete)):
