@@ -196,3 +196,11 @@ def enum_values(i: Interp, cls: ClassInfo) -> Values:
 def is_module(i: Interp, cls: ClassInfo) -> bool:
     """Whether the class derives from a module of the library."""
     return any(b.startswith("torch.") or b.endswith("Module") for b in i.a.outside_bases(i.unit, cls))
+
+
+def takes_context(i: Interp, fn: FunctionInfo) -> bool:
+    """Whether the first parameter is the context that an autograd function is handed by the library."""
+    if fn.cls is None or "staticmethod" not in fn.flags or fn.node.name not in ("forward", "backward", "setup_context", "jvp", "vjp"):
+        return False
+    separate = fn.node.name == "forward" and bool(methods(i, fn.cls, "setup_context", exact=True))
+    return not separate and any(b.startswith("torch.autograd") for b in i.a.outside_bases(i.unit, fn.cls))

@@ -22,6 +22,7 @@ from audits.static.analysis.classes import (
     methods,
     overrides,
     parts,
+    takes_context,
     text_methods,
     undefined,
 )
@@ -489,6 +490,6 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
 
 __all__ = [
     "CONTAINER_READS", "NUMBER", "all_targets", "attribute", "attributes", "call_group", "call_targets", "constructors", "elements",
-    "entered", "enum_values", "implicit_methods", "is_enum", "items", "members", "meta_calls", "methods", "overrides", "parts",
+    "entered", "enum_values", "implicit_methods", "is_enum", "items", "members", "meta_calls", "methods", "overrides", "parts", "takes_context",
     "text_methods", "undefined",
 ]  # fmt: skip

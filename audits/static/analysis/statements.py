@@ -26,6 +26,8 @@ def enter(i: Interp, fn: FunctionInfo) -> None:
         i.push_name(scope, params[0].name, [Cls(fn.cls) if by_class else Inst(fn.cls)])
     if fn.node.name in ("__torch_function__", "__torch_dispatch__") and len(params) > 1:
         i.push_name(scope, params[1].name, [_OPERATION])
+    if fn.cls is not None and params and lookup.takes_context(i, fn):
+        i.push_name(scope, params[0].name, [ExtInst("torch.autograd.function.FunctionCtx")])
     for param in params:
         if param.annotation is not None:
             values = i.annotation(param.annotation, outer)

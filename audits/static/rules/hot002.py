@@ -137,6 +137,13 @@ RULE = Rule(
             "class Runs:\n    def run(self, x):\n        return self.part(x)\nclass Has:\n    def part(self, x):\n        return x\n"
             "class Both(Runs, Has):\n    pass\ndef step(x):\n    return Both().run(x)\n",
         ),
+        _case(
+            "what an autograd function keeps in its context",
+            "import torch\nclass Double(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n"
+            "        ctx.save_for_backward(x)\n        return 2 * x\n    @staticmethod\n    def backward(ctx, g):\n"
+            "        (x,) = ctx.saved_tensors\n        return 2 * g if ctx.needs_input_grad[0] else x\n"
+            "def step(x):\n    return Double.apply(x)\n",
+        ),
         _case("getattr with a literal name", "import torch\ndef step(x):\n    return getattr(torch, 'exp')(x)\n"),
         _case(
             "getattr over literal names",
