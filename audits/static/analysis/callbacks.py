@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from audits.static.analysis import lookup
+from audits.static.analysis import externals, lookup
 from audits.static.analysis.values import Ext, Func, Value, Values, bounded
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
+from audits.static.source.project import FunctionInfo, Scope
 
 if TYPE_CHECKING:
+    from audits.static.analysis.externals import Argument
     from audits.static.analysis.interp import Interp
 
 CALLING = frozenset(
@@ -17,6 +19,9 @@ CALLING = frozenset(
      "itertools.accumulate", "itertools.groupby", "itertools.takewhile", "itertools.dropwhile", "itertools.filterfalse",
      "heapq.nsmallest", "heapq.nlargest", "torch.utils.checkpoint.checkpoint"]
 )  # fmt: skip
+_KEYED = frozenset(["sorted", "min", "max", "groupby", "nsmallest", "nlargest"])
+_SECOND = {"accumulate": 1}
+_OPTIONS = frozenset(["reverse", "default", "use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug"])
 # The methods that library classes call on themselves, and that a class of the packages may have of its own.
 _CALLED_BACK = {
     "torch.optim.lr_scheduler.": ("get_lr", "_get_closed_form_lr", "_initial_step", "step"),
@@ -41,13 +46,28 @@ def _derives(i: Interp, fn: FunctionInfo, family: str) -> bool:
     return fn.cls is not None and any(b.startswith(family) for b in i.a.outside_bases(i.unit, fn.cls))
 
 
-def run(i: Interp, arguments: list[Values]) -> set[Value]:
-    """Let the arguments flow into the parameters of those functions among them; what these return."""
-    functions = {v for values in arguments for v in values if isinstance(v, Func)}
-    given = bounded(e for values in arguments for e in lookup.elements(i, values - functions)) if functions else frozenset()
+def run(i: Interp, name: str, arguments: list[Argument], scope: Scope) -> set[Value]:
+    """What an outside function returns that calls what it is given on its other arguments, each where it belongs."""
+    last = name.rsplit(".", 1)[-1]
+    starred = any(a.star for a in arguments)
+    plain = [a for a in arguments if a.keyword is None]
+    position = None if last in _KEYED else min(_SECOND.get(last, 0), len(plain) - 1)
+    called = [a for a in arguments if a.keyword in ("key", "func", "function") or (position is not None and plain and a is plain[position])]
+    rest = [a for a in arguments if a not in called and a.keyword not in _OPTIONS]
+    if starred:
+        called = rest = arguments
     out: set[Value] = set()
-    for function in functions:
-        for param in function.fn.node.params[1 if function.bound else 0 :]:
-            i.push_name(function.fn.scope, param.name, given)
-        out |= i.read("ret", function.fn, i.hot)
+    for callee in {v for a in called for v in a.values}:
+        if last == "checkpoint":
+            handed = rest
+        elif starred or last in ("starmap", *_KEYED):
+            every = bounded(e for a in rest for e in lookup.elements(i, a.values))
+            handed = [replace(a, star="*", keyword=None, values=every) for a in rest[:1]]
+        else:
+            handed = [replace(a, keyword=None, values=lookup.elements(i, a.values)) for a in rest]
+        if last in ("reduce", "accumulate") and handed and not starred:
+            start = handed[0].values.union(*(a.values for a in rest[1:]))
+            start |= externals.apply(i, callee, [replace(handed[0], values=start), handed[0]], None, scope)
+            handed = [replace(handed[0], values=start), handed[0]]
+        out |= externals.apply(i, callee, handed, None, scope)
     return out

@@ -360,7 +360,7 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
                 passed |= _construct(i, callee, arguments[1:])
         return (passed - ({UNKNOWN} - (values[0] if values else EMPTY))) or {UNKNOWN}
     if name in callbacks.CALLING:
-        return (passed | callbacks.run(i, values)) or {OUTSIDE}
+        return (passed | callbacks.run(i, name, arguments, scope)) or {OUTSIDE}
     if name in _SAME or name.startswith(("builtins.", "itertools.", "operator.")):
         if name == "dataclasses.replace":
             _replace(i, arguments)

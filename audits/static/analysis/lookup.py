@@ -368,7 +368,7 @@ def items(i: Interp, base: Values, index: Values, node: ir.Subscript) -> Values:
 
 def _cuts_text(node: ir.Subscript) -> bool:
     # A slice of a list of names keeps the names; a slice of a name, or one with a step, does not.
-    return isinstance(node.value, ir.Constant) or (isinstance(node.index, ir.Slice) and node.index.step is not None)
+    return isinstance(node.value, (ir.Constant, ir.FString, ir.BinOp)) or (isinstance(node.index, ir.Slice) and node.index.step is not None)
 
 
 def _is_type_constructor(name: str) -> bool:
@@ -490,6 +490,6 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
 
 __all__ = [
     "CONTAINER_READS", "NUMBER", "all_targets", "attribute", "attributes", "call_group", "call_targets", "constructors", "elements",
-    "entered", "enum_values", "implicit_methods", "is_enum", "items", "members", "meta_calls", "methods", "overrides", "parts", "takes_context",
-    "text_methods", "undefined",
+    "entered", "enum_values", "implicit_methods", "is_enum", "items", "members", "meta_calls", "methods", "overrides", "parts",
+    "takes_context", "text_methods", "undefined",
 ]  # fmt: skip
