@@ -150,6 +150,8 @@ class _Search:
             return
         told = next(iter(sorted(readers)), f".{attr}").removeprefix("builtins.")
         elements = any(n.removeprefix("builtins.") in _COMPARING or n.startswith("statistics.") for n in readers) or mapped is not None
+        if usage.keyword(call, "key") is not None:
+            return  # what the key makes of the elements is compared
         for arg in [p for a in call.args for p in _shown(a.value, texts=texts)]:
             read = usage.place(unit, arg)
             if not isinstance(arg, ir.FString) and (self.tensors.certain(read) or (elements and self.tensors.holds(read))):
