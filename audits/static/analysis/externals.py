@@ -62,6 +62,7 @@ _STORING = frozenset({"append", "add", "insert", "extend", "update", "setdefault
                       "register_module", "__setitem__"})  # fmt: skip
 _HOLDERS = frozenset({"contextvars.ContextVar", "torch.nn.ModuleDict", "torch.nn.ModuleList", "torch.nn.Sequential"})
 _VARIABLES = frozenset({ExtInst("contextvars.ContextVar")})
+_ITEMS = ExtInst("operator.itemgetter")
 _STORED = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "torch.export.load"})  # returns anything that was stored
 _REFERENCES = frozenset({"weakref.ref", "weakref.WeakMethod", "weakref.ReferenceType"})
 _PARAMETRIZED = "torch.nn.utils.parametrizations.orthogonal"  # makes its weights anew in every call; two maps need no solve
@@ -302,6 +303,10 @@ def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument]
     out: set[Value] = held(v for a in arguments for v in a.values)
     if node is None or callee in DATA:
         return out
+    if callee is _ITEMS:
+        return {v for a in arguments for v in a.values}
+    if callee is TENSOR and out:
+        return out  # no tensor, but a mode such as `torch.no_grad()` around a function
     if callee.name in _REFERENCES:
         return set(i.unit.calls.get(node, EMPTY)) - {callee} or {UNKNOWN}
     if callee is lookup.NAMED_TUPLE:
@@ -334,6 +339,8 @@ def _outside_call(i: Interp, name: str, arguments: list[Argument], node: ir.Call
         return {TEXT} if short in ("str", "repr", "format") else {NUMBER}
     if name in _REFERENCES:
         return {ExtInst(name)} | passed
+    if name == _ITEMS.name:
+        return {_ITEMS}
     if name == "collections.namedtuple":
         return {lookup.NAMED_TUPLE}
     if name in lookup.BAGS:

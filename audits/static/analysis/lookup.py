@@ -27,6 +27,7 @@ from audits.static.analysis.classes import (
     undefined,
 )
 from audits.static.analysis.engine import Analysis, Issue
+from audits.static.analysis.unknown_calls import known_methods
 from audits.static.analysis.values import (
     EMPTY,
     LIMIT,
@@ -55,7 +56,7 @@ from audits.static.analysis.values import (
 )
 from audits.static.libraries.solvers import is_solver
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo, ModuleInfo
+from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
 
 if TYPE_CHECKING:
     from audits.static.analysis.interp import Interp
@@ -83,7 +84,7 @@ def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     receivers = frozenset(receivers)
     bags = {r for r in receivers if isinstance(r, ExtInst) and r.name in BAGS}
     if bags and not name.startswith("_"):
-        return i.or_unknown(receivers - bags | i.read("bag", name) | i.read("uattr", name))
+        return _of_bag(i, receivers - bags, name)
     out: set[Value] = set()
     vague: list[Value] = []
     for receiver in receivers:
@@ -96,6 +97,13 @@ def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
             out |= attribute(i, receiver, name)
             out |= of_any_module(i, name) if receiver in ANY_MODULE and name != "forward" else EMPTY
     return i.or_unknown(frozenset(out))
+
+
+def _of_bag(i: Interp, others: Values, name: str) -> Values:
+    kept = i.read("bag", name) | i.read("uattr", name)
+    if name in known_methods():  # of a list of such objects, or of a tensor among what they hold
+        return frozenset(kept) | {Ext(f"?.{name}")} | {v for v in others if isinstance(v, Ext) and is_solver(v.name)}
+    return i.or_unknown(others | kept)
 
 
 def as_value(values: Values) -> Values:
@@ -448,11 +456,17 @@ def store_named(i: Interp, receiver: Value, name: str, values: Values, node: ir.
         i.a.push(("hooks", None), run | (new if name == "forward" or name.endswith("_hooks") else set()))
     elif isinstance(receiver, (Inst, SuperOf)) and name.endswith("_hooks"):
         i.a.push(("hooks", receiver.cls), new)
-    own = i.unit.fn is not None and i.unit.fn.cls is not None and isinstance(receiver, Cls)
-    own = own and i.unit.fn is not None and isinstance(receiver, Cls) and i.unit.fn.cls is receiver.cls
-    if new and not item and isinstance(receiver, (Ext, Mod, Cls)) and not own:
+    if new and not item and isinstance(receiver, (Ext, Mod, Cls)) and not (isinstance(receiver, Cls) and _builds(i, receiver.cls)):
         what = {Ext: "module or class", Mod: "module", Cls: "class"}[type(receiver)]
         i.unit.patches.append(Issue(node, f"monkey-patching: attribute {name!r} of a {what} is replaced at run time"))
+
+
+def _builds(i: Interp, cls: ClassInfo) -> bool:
+    # A class's own methods, those of its bases and metaclasses, and decorators of classes are where the class is made.
+    fn = i.unit.fn
+    if fn is None:
+        return False
+    return fn in i.a.decorators or fn.cls in i.a.mro(i.unit, cls) or fn.cls in i.a.metaclasses(i.unit, cls)
 
 
 def _run_setters(i: Interp, receiver: Inst, name: str, values: Values, node: ir.Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -35,8 +36,9 @@ _LIBRARY_METHODS = frozenset(
 
 
 @cache
-def _known_methods() -> frozenset[str]:
-    kinds = (str, bytes, list, tuple, dict, set, frozenset, int, float, complex, slice, range)
+def known_methods() -> frozenset[str]:
+    """The methods that tensors, texts, numbers, containers, modules and their like have."""
+    kinds = (str, bytes, list, tuple, dict, set, frozenset, int, float, complex, slice, range, deque)
     return _LIBRARY_METHODS.union(*(dir(k) for k in kinds), tensor_methods())
 
 
@@ -92,7 +94,7 @@ def may_call_arguments(callees: Values) -> bool:
 def _may_call(callee: Value) -> bool:
     if isinstance(callee, Ext):
         last = callee.name.rsplit(".", 1)[-1]
-        method = callee.name.startswith(("?.", "builtins.", "torch.Tensor.", "logging.")) and last in _known_methods() - _RUNNING
+        method = callee.name.startswith(("?.", "builtins.", "torch.Tensor.", "logging.")) and last in known_methods() - _RUNNING
         return not method and callee.name not in _INERT and last != "__init__"
     if isinstance(callee, ExtInst):
         return not callee.name.startswith(("torch.nn.", "builtins."))
@@ -110,4 +112,4 @@ def _unknown_method(unit: Unit, func: ir.Attribute, callees: Values) -> bool:
         return True
     unknown = any(isinstance(r, UnknownValue) for r in receivers)
     defined = any(isinstance(c, Named) for c in callees) or not all(_by_name(c) or isinstance(c, UnknownValue) for c in callees)
-    return unknown and not defined and func.attr not in _known_methods()
+    return unknown and not defined and func.attr not in known_methods()

@@ -187,6 +187,47 @@ _INVALID = (
     _case("condition number, the norm by position", _T + "def step(a):\n    return torch.linalg.cond(a, 'fro')\n"),
     _case("orthogonal weights by a Cayley map", _T + "layer = torch.nn.utils.parametrizations.orthogonal(torch.nn.Linear(4, 4), "
           "orthogonal_map='cayley')\ndef step(a):\n    return layer(a)\n"),
+    _case("override of a class that its base's class method makes", _T + "class Base:\n    @classmethod\n    def build(cls):\n"
+          "        return cls()\n    def run(self, a):\n        return a\nclass Sub(Base):\n    def run(self, a):\n"
+          "        return torch.linalg.inv(a)\ndef step(a):\n    return Sub.build().run(a)\n"),
+    _case("override of a class that makes another of its kind", _T + "class Base:\n    def again(self):\n        return type(self)()\n"
+          "    def run(self, a):\n        return a\nclass Sub(Base):\n    def run(self, a):\n        return torch.linalg.inv(a)\n"
+          "def step(a, base: Base):\n    return base.again().run(a)\n"),
+    _case("registry that derived classes enter", _T + "KINDS = {}\nclass Base:\n    def __init_subclass__(cls, *, key):\n"
+          "        KINDS[key] = cls\n    def run(self, a):\n        return a\nclass Sub(Base, key='sub'):\n    def run(self, a):\n"
+          "        return torch.linalg.inv(a)\ndef step(a, key):\n    return KINDS[key]().run(a)\n"),
+    _case("registry that a metaclass fills", _T + "class Meta(type):\n    kinds = {}\n    def __new__(mcs, name, bases, body):\n"
+          "        made = super().__new__(mcs, name, bases, body)\n        mcs.kinds[name] = made\n        return made\n"
+          "class Sub(metaclass=Meta):\n    def run(self, a):\n        return torch.linalg.inv(a)\ndef step(a, key):\n"
+          "    return Meta.kinds[key]().run(a)\n"),
+    _case("value of an enumeration's member", "import enum\nfrom functools import partial\n" + _T + "def exact(a):\n"
+          "    return torch.linalg.inv(a)\nclass Mode(enum.Enum):\n    EXACT = partial(exact)\n    def __call__(self, a):\n"
+          "        return self.value(a)\ndef step(a, mode: Mode):\n    return mode(a)\n"),
+    _case("item of an enumeration's value", "import enum\n" + _T + "def exact(a):\n    return torch.linalg.inv(a)\n"
+          "class Mode(enum.Enum):\n    EXACT = ('exact', exact)\n    def __init__(self, label, run):\n        self.run = run\n"
+          "def step(a, mode: Mode):\n    return mode.run(a)\n"),
+    _case("setter of a property", _T + "class Box:\n    @property\n    def a(self):\n        return self._a\n    @a.setter\n"
+          "    def a(self, value):\n        self._a = torch.linalg.inv(value)\ndef step(a):\n    box = Box()\n    box.a = a\n"
+          "    return box.a\n"),
+    _case("setting of any attribute", _T + "class Box:\n    def __setattr__(self, name, value):\n"
+          "        super().__setattr__(name, torch.linalg.inv(value))\ndef step(a):\n    box = Box()\n    box.a = a\n    return box\n"),
+    _case("setting through a descriptor", _T + "class Field:\n    def __set__(self, owner, value):\n"
+          "        owner.kept = torch.linalg.inv(value)\nclass Box:\n    a = Field()\ndef step(a):\n    box = Box()\n    box.a = a\n"
+          "    return box\n"),
+    _case("module inside a wrapper", _T + "class Net(torch.nn.Module):\n    def encode(self, a):\n        return torch.linalg.inv(a)\n"
+          "net = torch.nn.DataParallel(Net())\ndef step(a):\n    return net.module.encode(a)\n"),
+    _case("alias of a function whose name begins like a constant's", _T + "f = torch.pinverse\ndef step(a):\n    return f(a)\n"),
+    _method("distribution that was made before", _T + "class Trainer:\n    def __init__(self, a):\n"
+            "        self.prior = torch.distributions.MultivariateNormal(a, torch.eye(2))\n    def step(self, a):\n"
+            "        return self.prior.log_prob(a)\n"),
+    _case("distribution of a derived class", _T + "class Prior(torch.distributions.MultivariateNormal):\n    pass\ndef step(a):\n"
+          "    return Prior(a, a)\n"),
+    _case("divergence of two distributions", _T + "from torch.distributions import MultivariateNormal, kl_divergence\n"
+          "def step(p: MultivariateNormal, q: MultivariateNormal):\n    return kl_divergence(p, q)\n"),
+    _case("negated absolute exponent", _T + "def step(a, n):\n    return torch.linalg.matrix_power(a, -abs(n))\n"),
+    _method("method that a weak reference holds", "import weakref\n" + _T + "class Trainer:\n    def __init__(self):\n"
+            "        self.fn = weakref.WeakMethod(self.run)\n    def run(self, a):\n        return torch.linalg.inv(a)\n"
+            "    def step(self, a):\n        fn = self.fn()\n        return fn(a)\n"),
     _case("collate function of a loader", _T + "from torch.utils.data import DataLoader\ndef collate(b):\n"
           "    return torch.linalg.inv(b)\nloader = DataLoader([], collate_fn=collate)\ndef step(a):\n"
           "    for b in loader:\n        a = a + b\n    return a\n"),
@@ -233,6 +274,14 @@ _VALID = (
             "        return type(self), vars(self), getattr(self, 'x', None)\n"
             "    def __call__(self, a):\n        return torch.linalg.inv(a)\n"),
     _case("condition number from singular values", _T + "def step(a):\n    return torch.linalg.cond(a, 2) + torch.linalg.cond(a)\n"),
+    _case("class method taken from another derived class", _T + "class Base:\n    @classmethod\n    def build(cls):\n        return cls()\n"
+          "    def run(self, a):\n        return a\nclass Sub(Base):\n    def run(self, a):\n        return torch.linalg.inv(a)\n"
+          "def step(a):\n    return Base.build().run(a)\ndef offline(a):\n    return Sub.build().run(a)\n"),
+    _case("setter of a property that is only read", _T + "class Box:\n    @property\n    def a(self):\n        return self._a\n"
+          "    @a.setter\n    def a(self, value):\n        self._a = torch.linalg.inv(value)\ndef step(box: Box):\n    return box.a\n"),
+    _method("samples of a distribution that was made before", _T + "class Trainer:\n    def __init__(self, a):\n"
+            "        self.prior = torch.distributions.MultivariateNormal(a, torch.eye(2))\n    def step(self, a):\n"
+            "        return self.prior.rsample() + a\n"),
     _case("nested function that is never used", _T + "def step(a):\n    def unused():\n        return torch.linalg.inv(a)\n"
           "    return a\n"),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.source.project import ModuleInfo
 from audits.static.subjects.called_values import told_apart
-from audits.static.subjects.solver_use import CONDITIONS, condition_norm, exponent_of, exponent_sign
+from audits.static.subjects.solver_use import CONDITIONS, condition_norm, exponent_of, exponent_sign, is_offset
 
 MANUAL = """\
 A proof is worth what it can see. On the hot path this rule reports what reading code can't see through: exec, eval,
@@ -86,17 +86,13 @@ def opaque(context: Context, unit: Unit) -> Iterable[Issue]:
             if call is None and _is_named(unit, ref.node):
                 continue  # it is judged where the name is called
             exponent = exponent_of(call) if call is not None else None
-            if call is None or exponent is None or (exponent_sign(unit, call) == 0 and not _is_offset(exponent)):
+            if call is None or exponent is None or (exponent_sign(unit, call) == 0 and not is_offset(exponent)):
                 yield Issue(ref.node, f"{name.removeprefix('?.')} with an exponent that is not a literal may invert")
 
 
 def _is_named(unit: Unit, node: ir.Node) -> bool:
     body = unit.fn.node.body if unit.fn is not None else unit.module.tree.body
     return any(isinstance(n, ir.Assign) and n.value is node and isinstance(n.targets[0], ir.Name) for n in ir.walk_own(body))
-
-
-def _is_offset(exponent: ir.Expr) -> bool:
-    return isinstance(exponent, ir.Call) and ir.last_name(exponent.func) in ("abs", "len")
 
 
 _SETTINGS = {"hot-path": {"entry-points": ["pkg.step:step"]}}
@@ -172,6 +168,35 @@ RULE = Rule(
             "def step(x, callbacks):\n    for cb in callbacks:\n        x = cb(x)\n    return x\n"
             "def double(x):\n    return 2 * x\ndef main(x):\n    return step(x, [double])\n",
         ),
+        _case(
+            "a function beside numbers in rows",
+            "import torch\nclass Loss:\n    def __init__(self, cfg):\n        self.terms = [(cfg.a, torch.exp), (cfg.b, torch.log)]\n"
+            "    def run(self, x):\n        return sum(weight * term(x) for weight, term in self.terms)\n"
+            "def step(x, loss: Loss):\n    return loss.run(x)\n",
+        ),
+        _case("an alias of a torch function", "import torch\nf = torch.exp\ndef step(x):\n    return f(x)\n"),
+        _case(
+            "modules of the library by name",
+            "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.heads = torch.nn.ModuleDict({'a': torch.nn.Linear(2, 2)})\n    def forward(self, x):\n"
+            "        return {k: head(x) for k, head in self.heads.items()}\nnet = Net()\ndef step(x):\n    return net(x)\n",
+        ),
+        _case(
+            "a context variable",
+            "import contextvars\nV = contextvars.ContextVar('v')\ndef double(x):\n    return 2 * x\ndef use():\n    V.set(double)\n"
+            "def step(x):\n    return V.get()(x)\n",
+        ),
+        _case(
+            "an operation that the library hands over",
+            "import torch\nclass Mine(torch.Tensor):\n    @classmethod\n"
+            "    def __torch_function__(cls, func, types, args=(), kwargs=None):\n        return func(*args, **(kwargs or {}))\n"
+            "def step(x: torch.Tensor):\n    return x.as_subclass(Mine) + 1\n",
+        ),
+        _case(
+            "a named tuple of functions",
+            "from collections import namedtuple\nimport torch\nOps = namedtuple('Ops', 'there back')\n"
+            "OPS = Ops(there=torch.exp, back=torch.log)\ndef step(x):\n    return OPS.back(OPS.there(x))\n",
+        ),
         _case("an even power", "import torch\ndef step(x):\n    return torch.linalg.matrix_power(x, 2)\n"),
     ),
     invalid=(
@@ -207,6 +232,19 @@ RULE = Rule(
             "class Model:\n    def run(self, x):\n        return x\n"
             "def other(self, x):\n    return x\nModel.run = other\ndef step(x):\n    return Model().run(x)\n",
         ),
+        _case(
+            "setattr with a computed name elsewhere",
+            "import torch\ndef step(x):\n    return torch.relu(x)\ndef install(names, fn):\n    for name in names:\n"
+            "        setattr(torch, name, fn)\n",
+        ),
+        _case(
+            "an unknown function beside numbers in rows",
+            "import torch\nclass Loss:\n    def __init__(self, cfg, more):\n        self.terms = [(cfg.a, torch.exp), (cfg.b, more)]\n"
+            "    def run(self, x):\n        return sum(weight * term(x) for weight, term in self.terms)\n"
+            "def step(x, loss: Loss):\n    return loss.run(x)\n",
+        ),
+        _case("compiled code", "import ctypes\nLIB = ctypes.CDLL('x.so')\ndef step(x):\n    return ctypes.CDLL('y.so')\n"),
+        _case("what was stored in a file", "import torch\ndef step(x, path):\n    return torch.load(path, weights_only=False)(x)\n"),
         _case("a namespace with a computed key", "import torch\ndef step(x, n):\n    return vars(torch)[n](x)\n"),
         _case("a condition number in an unknown norm", "import torch\ndef step(x, p):\n    return torch.linalg.cond(x, p)\n"),
         _case("a name bound nowhere", "def step(x):\n    return mystery(x)\n"),

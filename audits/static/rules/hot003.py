@@ -150,6 +150,8 @@ class _Search:
             return
         told = next(iter(sorted(readers)), f".{attr}").removeprefix("builtins.")
         elements = any(n.removeprefix("builtins.") in _COMPARING or n.startswith("statistics.") for n in readers) or mapped is not None
+        if usage.keyword(call, "key") is not None:
+            return  # what the key makes of the elements is compared
         for arg in [p for a in call.args for p in _shown(a.value, texts=texts)]:
             read = usage.place(unit, arg)
             if not isinstance(arg, ir.FString) and (self.tensors.certain(read) or (elements and self.tensors.holds(read))):
@@ -286,6 +288,29 @@ _INVALID = (
           head="import logging\nimport torch\nlog = logging.getLogger(__name__)\n"),
     _case("a branch", "if torch.isnan(x).any():\n        return x\n    return x + 1"),
     _case("an assertion", "assert torch.isfinite(x).all()\n    return x"),
+    _case("a comprehension's condition", "return [v for v in x if v.sum() > 0]", arguments="x: list[torch.Tensor]"),
+    _case("the largest of a list", "return max([v.mean() for v in x])", arguments="x: list[torch.Tensor]"),
+    _case("any element", "return x if any(x > 0) else -x", arguments="x: torch.Tensor"),
+    _case("a search", "return 3 in x", arguments="x: torch.Tensor"),
+    _case("a test of equality", "return x if torch.equal(x, y) else y", arguments="x, y"),
+    _case("a method that tests equality", "return x.allclose(y)", arguments="x: torch.Tensor, y"),
+    _case("a reader that is mapped", "return list(map(float, x))", arguments="x: torch.Tensor"),
+    _case("an index of the host", "return operator.index(x.argmax())", head="import operator\nimport torch\n", arguments="x: torch.Tensor"),
+    _case("a logged table", "log.info('%s', {'mean': torch.mean(x)})\n    return x",
+          head="import logging\nimport torch\nlog = logging.getLogger(__name__)\n"),
+    _case("a wait for the device", "torch.cuda.synchronize()\n    return x"),
+    _case("an object of a library", "return pd.Series([1.0])", head="import pandas as pd\n"),
+    _case("an accumulator", "total = 0.0\n    for v in x:\n        total = total + v.mean()\n    return float(total)",
+          arguments="x: torch.Tensor"),
+    _case("an alias of the type", "return float(x)", head="import torch\nArray = torch.Tensor\n", arguments="x: Array"),
+    _case("a parameter of a module", "return net(x)", head=(
+        "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.rate = torch.nn.Parameter(torch.ones(()))\n    def forward(self, x):\n        return x / float(self.rate)\n"
+        "net = Net()\n")),
+    _case("a buffer of a module", "return net(x)", head=(
+        "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.register_buffer('seen', torch.zeros(()))\n    def forward(self, x):\n        return x if self.seen > 3 else -x\n"
+        "net = Net()\n")),
 )  # fmt: skip
 _VALID = (
     _case("arithmetic", "return torch.where(torch.isfinite(x).all(), x, 0.0)"),
@@ -303,6 +328,13 @@ _VALID = (
     _case("methods of an own class", "return Box().item()", head="class Box:\n    def item(self):\n        return 1\n"),
     _case("an own function called print", "return print(x)", head="def print(x):\n    return x\n"),
     _case("a declared field called item", "return b.item", head="class Box:\n    item: int = 3\n", arguments="b"),
+    _case("a size that a tensor is reshaped to", "b, n = x.shape\n    y = torch.exp(x)\n    return y.reshape(n, b), f'{n}'"),
+    _case("a number of a loop", "return [v for i, v in enumerate(x) if i > 2]", arguments="x: torch.Tensor"),
+    _case("a test of a number", "return x if math.isfinite(c) else -x", head="import math\n", arguments="x, c"),
+    _case("the largest of sizes", "return x / max(v.shape[0] for v in x)", arguments="x: list[torch.Tensor]"),
+    _case("a counter beside a tensor", "n, total = 0, 0.0\n    for v in x:\n        n += 1\n        total = total + v\n"
+          "    return total if n > 3 else -total", arguments="x: torch.Tensor"),
+    _case("a list that may be empty", "return torch.stack(x) if x else None", arguments="x: list[torch.Tensor]"),
     _case("a message without tensors", "log.debug('step %d', 3)\n    return x", head="import logging\nlog = logging.getLogger(__name__)\n"),
 )  # fmt: skip
 

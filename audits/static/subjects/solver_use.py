@@ -77,10 +77,17 @@ def exponent_sign(unit: Unit, call: ir.Call) -> int:
     number = integer_value(unit, exponent) if exponent is not None else None
     if number is not None:
         return -1 if number < 0 else 1
+    if isinstance(exponent, ir.UnaryOp) and exponent.op == "-" and is_offset(exponent.operand):
+        return -1
     values = unit.exponents.get(call, frozenset())
     if NEGATIVE in values:
         return -1
     return 1 if values == {POSITIVE} else 0
+
+
+def is_offset(exponent: ir.Expr) -> bool:
+    """Whether an exponent is not negative, whatever it is."""
+    return isinstance(exponent, ir.Call) and ir.last_name(exponent.func) in ("abs", "len")
 
 
 def exponent_of(call: ir.Call) -> ir.Expr | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import TENSOR, Cls, Ext, ExtInst, Func, Inst, Mod, UnknownValue, Value
+from audits.static.analysis.values import Cls, Ext, ExtInst, Func, Inst, Mod, UnknownValue, Value
 from audits.static.dataflow import usage
 from audits.static.dataflow.flow import Flow, Place
 from audits.static.dataflow.value_origins import Origins
@@ -202,12 +202,17 @@ class Tensors:
         if fn is not None:
             for param in fn.node.params:
                 if param.name == expr.id and param.annotation is not None:
-                    return _is_tensor_type(param.annotation) or self.flow.analysis.declared.get(param) == frozenset((TENSOR,))
+                    return _is_tensor_type(param.annotation) or self._is_alias(place.at(param.annotation))
             if expr.id in self._uses(fn):
                 return True
         found = [(p, e) for p, e in self.bindings.of(place, expr.id) if p.fn is place.fn and not _inside_default(p, fn)]
         bound = [(p, e) for p, e in found if e or not _is_plain(p.expr)]
         return bool(bound) and all(self._element(p, depth - 1) if e else self.certain(p, depth - 1) for p, e in bound)
+
+    def _is_alias(self, place: Place) -> bool:
+        name = place.expr
+        meant = self.flow.definitions(Place(name, place.module, None), name.id) if isinstance(name, ir.Name) else []
+        return bool(meant) and all(_is_tensor_type(p.expr) for p in meant)
 
     def _element(self, place: Place, depth: int) -> bool:
         # What a loop binds: an element of a tensor or of a list of tensors, or an item of a row.
