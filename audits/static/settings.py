@@ -85,7 +85,7 @@ def parse_settings(table: Any, *, source: str = "pyproject.toml", lines: Mapping
     _refuse_unknown(table, ["packages", *_SCHEMA], f"{source}: [tool.audits]")
     if "packages" not in table:
         raise AuditInputError(f"{source}: [tool.audits]: expected `packages`, the packages to analyse, found none.")
-    values: dict[str, Any] = {"packages": _value(table["packages"], "list", f"{source}: tool.audits.packages")}
+    values: dict[str, Any] = {"packages": _packages(table["packages"], f"{source}: tool.audits.packages")}
     for name, keys in _SCHEMA.items():
         if name not in table:
             continue
@@ -136,6 +136,14 @@ def _value(value: Any, kind: str, where: str) -> str | tuple[str, ...]:
     if not value and not kind.endswith("?") and not where.endswith("offline-modules"):
         raise AuditInputError(f"{where}: expected at least one entry, got an empty list.")
     return tuple(_reference(v, where) if kind.startswith("reference") else v for v in value)
+
+
+def _packages(value: Any, where: str) -> tuple[str, ...]:
+    names = _value(value, "list", where)
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise AuditInputError(f"{where}: expected names of packages, found under the root or its src folder, got {name!r}.")
+    return tuple(names)
 
 
 def _reference(value: str, where: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import tokenize
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,16 +18,26 @@ _VERSION = 1
 
 
 def fingerprints(report: Report, findings: list[Finding]) -> list[str]:
-    """One for each finding; the same wherever its line moves, as long as its text, symbol and rule stay."""
+    """One for each finding; the same wherever its line moves, as long as its code, symbol and rule stay; comments do not count."""
     seen: Counter[str] = Counter()
     out = []
     for finding in findings:
         lines = report.sources.get(finding.path, [])
-        text = " ".join(lines[finding.line - 1].split()) if 0 < finding.line <= len(lines) else finding.entry_point
+        text = _code(lines[finding.line - 1]) if 0 < finding.line <= len(lines) else finding.entry_point
         same = hashlib.sha256("\0".join((finding.rule, finding.path, finding.symbol, text)).encode()).hexdigest()[:32]
         seen[same] += 1
         out.append(f"{same}:{seen[same]}")
     return out
+
+
+def _code(line: str) -> str:
+    words = []
+    # A line that is a part of a longer statement ends with an error, once all of it has been read.
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):
+        for token in tokenize.generate_tokens(io.StringIO(line.strip()).readline):
+            if token.type != tokenize.COMMENT:
+                words.append(token.string)
+    return " ".join(" ".join(words).split())
 
 
 def write_baseline(report: Report, path: Path) -> None:

@@ -58,4 +58,5 @@ def _finding(report: Report, finding: Finding, console: Console) -> None:
             line = f"    {'  ' * depth}{arrow}{escape(step.symbol)} ({escape(step.path)}:{step.line})"
             console.print(line, soft_wrap=True)
     console.print(f"  why: {escape(rule.title)} (python -m audits static --explain {rule.code})", soft_wrap=True)
-    console.print(f"  mend: {escape(rule.mend)}\n", soft_wrap=True)
+    mend = rule.mend if finding.path.endswith(".py") else "Name what is there, or take the entry out."
+    console.print(f"  mend: {escape(mend)}\n", soft_wrap=True)

@@ -155,6 +155,7 @@ def test_code_beyond_proof_makes_the_proof_unresolved(project: Path) -> None:
         ("[tool.audits]\npackages = ['pkg']\n", "nothing is configured to check"),
         ("[tool.audits]\npackages = []\n", "at least one entry"),
         ("[tool.audits]\npackages = 'pkg'\n", "expected a list of strings"),
+        ("[tool.audits]\npackages = ['src/pkg']\n", "expected names of packages"),
         ("[tool.audits]\n", "expected `packages`"),
         ("[tool.audits\n", "expected TOML"),
         ("[tool]\naudits = 3\n", "expected a table"),

@@ -128,6 +128,14 @@ def test_a_baseline_allows_what_it_lists_and_nothing_else(root: Path) -> None:
     assert findings(root, "--baseline", baseline) == [("HOT001", "pkg/deep.py")]
 
 
+def test_a_comment_leaves_the_baseline_as_it_is(root: Path) -> None:
+    baseline = str(root / "baseline.json")
+    run(root, "--write-baseline", baseline)
+    line = next(t for t in DEEP.splitlines() if "torch.linalg.solve" in t)
+    write(root, "pkg/deep.py", DEEP.replace(line, f"{line}   # '#' as ever"))
+    assert run(root, "--baseline", baseline) == 0
+
+
 def test_an_entry_that_no_longer_occurs_is_a_finding_until_it_is_removed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     baseline = str(root / "baseline.json")
     run(root, "--write-baseline", baseline)
