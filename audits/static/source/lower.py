@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tokenize
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,6 +21,9 @@ from audits.static.source.syntax import explain_syntax
 _NEGATED_OPS = {"NotIn": "not in", "IsNot": "is not", "In": "in", "Is": "is"}
 
 
+_LINE_END = re.compile(r"\r\n|\r|\n")  # what ends a line for Python; `str.splitlines` knows more, such as form feeds
+
+
 def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
     """Parse `source` and return its tree and its lines.
 
@@ -34,7 +38,7 @@ def lower_source(source: bytes, label: str) -> tuple[ir.Module, list[str]]:
         module = cst.parse_module(text)
         tree = Lowering(positions(module)).module(module)
         use_usual_names(tree)
-        return tree, text.splitlines()
+        return tree, _LINE_END.split(text)
     except cst.ParserSyntaxError as error:
         line, words = explain_syntax(text, error)
         raise AuditInputError(f"{label}:{line}: expected Python that parses, but got a syntax error: {words}.") from error

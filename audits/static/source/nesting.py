@@ -10,6 +10,7 @@ import re
 MAX_WEIGHT = 1_500  # what the parser and every pass over its tree can bear, in binary operators of one sum
 MAX_INDENT = 90
 MAX_ELIF = 500
+MAX_LOOPS = 14  # the parser's time doubles with each loop inside a loop
 _BRACKET, _LINK = 6, 3  # brackets and other links take more of the stack than binary operators do
 _QUOTED = r"{0}{0}{0}[^{0}\\]*(?:(?:\\.|{0}(?!{0}{0}))[^{0}\\]*)*(?:{0}{0}{0}|\Z)|{0}(?:[^{0}\\\n]|\\.)*{0}?"
 _TOKEN = re.compile(
@@ -28,6 +29,8 @@ class Nesting:
         self._levels = [0]
         self._weight = 0
         self._indents = [0]
+        self._loops = [False]
+        self._statement = ""
         self._elifs = 0
         self._previous = ""
 
@@ -72,6 +75,8 @@ class Nesting:
         self._weight += weight
 
     def _word(self, word: str) -> str | None:
+        if self._previous in ("", "newline") or (self._statement == "async" and self._previous == "word"):
+            self._statement = word
         if word in _CHAINED:
             self._add(_LINK)
         elif word == "elif":
@@ -89,6 +94,10 @@ class Nesting:
         indent = len(match[0].expandtabs()) - 1
         while self._indents[-1] > indent:
             self._indents.pop()
+            self._loops.pop()
         if indent > self._indents[-1]:
             self._indents.append(indent)
+            self._loops.append(self._statement == "for")
+        if sum(self._loops) > MAX_LOOPS:
+            return f"more than {MAX_LOOPS} loops inside one another"
         return f"more than {MAX_INDENT} levels of indentation" if len(self._indents) > MAX_INDENT else None

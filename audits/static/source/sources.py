@@ -89,6 +89,8 @@ def _python_files(folder: Path) -> Iterator[Path]:
 
 def _read(root: Path, name: str, path: Path, *, is_package: bool) -> SourceFile:
     relative = path.relative_to(root).as_posix()
+    if path.exists() and not path.is_file():
+        raise AuditInputError(f"{relative}: expected a regular file.")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -30,6 +30,7 @@ trainer = "pkg.step:step"
 primary-key = "primary"
 """
 TOO_DEEP = {
+    "loops": "".join("    " * n + f"{'async ' * (n % 2)}for i{n} in x:\n" for n in range(20)) + "    " * 20 + "pass",
     "brackets": "x = " + "(" * 10_000 + "1" + ")" * 10_000,
     "open brackets": "x = " + "[" * 5_000,
     "a sum on one line": "x = " + " + ".join(["a"] * 20_000),
@@ -58,6 +59,7 @@ UNREADABLE = {
     "mixed indentation": b"if 1:\n\tx = 1\n        y = 2\n  z = 3\n",
 }
 FINE = {
+    "many loops after one another": b"for i in x:\n    for j in x:\n        pass\n" * 40,
     "empty": b"",
     "blank": b"  \n\t\n",
     "a byte order mark": b"\xef\xbb\xbfx = 1\n",
@@ -126,6 +128,17 @@ def test_a_module_that_is_a_folder_or_a_link_to_nowhere(package: Path, capsys: p
     (package / "pkg/gone.py").symlink_to(package / "nowhere")
     assert audit(package, b"x = 1\n") == 2
     assert "pkg/gone.py" in capsys.readouterr().err
+
+
+def test_a_pipe_among_the_modules_blocks_nothing(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(package / "pkg/pipe.py")
+    assert audit(package, b"x = 1\n") == 2
+    assert "pkg/pipe.py: expected a regular file" in one_sentence(capsys)
+
+
+def test_the_line_that_is_shown_is_the_line_that_is_meant(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit(package, b"text = 'a\x0cb'\n\x0ctry:\n    x = 1\nexcept Exception:\n    pass\n") == 1
+    assert "4 | except Exception:" in capsys.readouterr().out
 
 
 def test_links_that_lead_back_up(package: Path) -> None:
