@@ -74,7 +74,7 @@ class Arguments(Backwards):
         call = caller.expr
         assert isinstance(call, ir.Call)
         names = [p.name for p in fn.positional][1 if bound else 0 :]
-        early = self._partial(caller, frame) if bound is False or not isinstance(call.func, ir.Attribute) else []
+        early = self.partials(caller, frame) if bound is False or not isinstance(call.func, ir.Attribute) else []
         plain: list[tuple[Place, Path, Frame | None]] = []
         starred: tuple[Place, int] | None = None
         keywords: dict[str, tuple[Place, Path, Frame | None]] = {}
@@ -117,8 +117,8 @@ class Arguments(Backwards):
         else:
             yield from ((p, (("item", param.name), *path), at) for p, at in spread)
 
-    def _partial(self, caller: Place, frame: Frame | None) -> list[tuple[Place, list[ir.Arg], Frame | None]]:
-        # The arguments that `functools.partial` has bound to what is called.
+    def partials(self, caller: Place, frame: Frame | None) -> list[tuple[Place, list[ir.Arg], Frame | None]]:
+        """The arguments that `functools.partial` has bound to what a call runs, each with where they stand."""
         call = caller.expr
         assert isinstance(call, ir.Call)
         out: list[tuple[Place, list[ir.Arg], Frame | None]] = []

@@ -47,6 +47,7 @@ class Backwards:
         self._values: dict[tuple[int, FunctionInfo | ModuleInfo], Values] = {}
         self._returns: dict[FunctionInfo, list[ir.Return | ir.Yield]] = {}
         self._asked: set[int] = set()
+        self._got: dict[tuple[int, int], ir.Call] = {}
         self._scores: dict[str, frozenset[str]] = {}
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
         self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
@@ -142,6 +143,15 @@ class Backwards:
                 out.append(getter)
                 break
         return out
+
+    def got(self, demand: Demand, getter: FunctionInfo, owner: ir.Expr, path: Path) -> list[Demand]:
+        """What a property returns for the object `owner`: a call of its function on that object."""
+        key = (id(owner), id(getter))
+        if key not in self._got:
+            where = (owner.line, owner.column, owner.end_line, owner.end_column)
+            self._got[key] = ir.Call(*where, ir.Attribute(*where, owner, getter.node.name), [])
+        frame = self.enter(getter, self._got[key], demand.place, demand.frame, bound=True)
+        return self._returned(replace(demand, path=path), getter, frame)
 
     def _turns_back(self, fn: FunctionInfo, frame: Frame | None) -> bool:
         inside = 0

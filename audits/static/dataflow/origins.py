@@ -38,10 +38,7 @@ class Origins(Variables):
                 return self._module_level(demand, receiver.module, expr.attr, demand.path)
         getters = [g for r in receivers if isinstance(r, (Inst, SuperOf)) for g in self._getters(r.cls, expr.attr)]
         if getters:
-            out = []
-            for getter in getters:
-                out += self._returned(demand, getter, None)
-            return Answer("moved", tuple(out))
+            return Answer("moved", tuple(d for g in getters for d in self.got(demand, g, expr.value, demand.path)))
         if any(isinstance(r, Cls) for r in receivers):
             found = [p for r in receivers if isinstance(r, Cls) for p in self.flow.field(r.cls, expr.attr)]
             if found:
@@ -172,7 +169,7 @@ class Origins(Variables):
         name, rest = demand.path[0][1], demand.path[1:]
         getters = self._getters(cls, str(name))
         if getters:
-            return [d for g in getters for d in self._returned(replace(demand, path=rest), g, None)]
+            return [d for g in getters for d in self.got(demand, g, call, rest)]
         order = self.analysis.mro_cache.get(cls) or [cls]
         for owner in order:
             init = owner.module.functions.get(f"{owner.qualname}.__init__")

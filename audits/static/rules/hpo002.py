@@ -8,129 +8,140 @@ from collections.abc import Iterable, Iterator
 from audits.static.analysis.reach import entry_functions
 from audits.static.analysis.values import Ext, Func
 from audits.static.context import Context
-from audits.static.dataflow.expressions import key
-from audits.static.dataflow.flow import Flow, Place
-from audits.static.findings import Finding, Step
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import Answer, Demand, Origins
+from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo, ModuleInfo
+from audits.static.subjects.signs import Signs
+from audits.static.subjects.trials import Trials, handed_over, inside, trial_functions, trial_parameter
 
 MANUAL = """\
 The score is lower-is-better. A study that maximises it, or leaves the direction to a default, or an objective that
 returns `-score` looks for the worst model. Every Optuna `create_study` must pass direction="minimize" (a literal, or
 a name bound to nothing else), and a comment on that line or directly above it must say why. `directions`, "maximize"
-and a direction from configuration are findings. From the trial function's return backwards, through variables and
-helpers, the rule reports negation, subtraction from a constant, division of a constant, multiplication by a negative
-number and their function spellings. It stops at fields and calls that compute the score: `(1 - k_acc)` is its formula.
+and a direction from configuration are findings. From what the trial function returns, and what is handed to
+`optimize` around it, the rule goes backwards through variables, helpers, properties and fields to fit() and on to the
+best value that the trainer keeps. It reports negation, subtraction from a value without the score, division of such
+a value by it, multiplication by a negative number and their function spellings. How the score itself is computed,
+`(1 - k_acc)`, is its formula.
 """
-_NEGATIONS = frozenset({"neg", "negative", "neg_", "reciprocal", "rsub", "__neg__", "copysign"})
-_SCORES = frozenset({"objective", "best_objective", "best_score", "best_val", "best_value", "best", "value", "score", "result"})
 
 
 def check(context: Context) -> Iterable[Finding]:
     """Studies without a reasoned direction, and sign flips."""
-    flow = context.flow
+    origins = context.origins
     studies = 0
     for unit in [*context.analysis.modules.values(), *context.analysis.cold.values()]:
         for call in unit.calls:
             if _creates_study(unit.calls[call], call):
                 studies += 1
-                place = Place(call, unit.module, unit.fn)
-                for node, message in _direction_faults(flow, place, call):
+                for node, message in _direction_faults(origins, Place(call, unit.module, unit.fn), call):
                     yield context.finding("HPO002", node.module, node.expr, message, fn=node.fn)
     if not studies:
         yield context.config_finding("HPO002", "hpo.modules", "no study is created anywhere, so no direction is stated")
-    roots = entry_functions(context.analysis, context.settings.objective)
+    settings = context.settings
+    roots = entry_functions(context.analysis, settings.objective)
     if not roots:
-        text = f"the objective {context.settings.objective} does not exist"
-        yield context.config_finding("HPO002", "hpo.objective", text)
+        yield context.config_finding("HPO002", "hpo.objective", f"the objective {settings.objective} does not exist")
+        return
+    trials = trial_functions(origins, roots)
+    fits = entry_functions(context.analysis, settings.trainer) if settings.trainer else []
+    search = Trials(origins, trials, fits, settings.primary_key or "val_primary", settings.config_roots or ("config", "cfg"))
     seen: set[int] = set()
-    for root in trial_functions(context, roots):
-        for flip, path in _flips(flow, context, root):
+    around = handed_over(origins, trials, context.project.in_modules(settings.hpo_modules))
+    within = [f for f in context.project.functions if trial_parameter(f) and inside(f, trials)]
+    for trial in [*trials, *around, *within]:
+        for flip in Signs(origins, search).flips(trial):
             if id(flip.expr) not in seen:
                 seen.add(id(flip.expr))
                 message = "the sign of the score is flipped between fit() and the objective's return"
-                entry = context.settings.objective
-                yield context.finding("HPO002", flip.module, flip.expr, message, fn=flip.fn, entry_point=entry, call_path=path)
+                place, entry = flip.place, settings.objective
+                yield context.finding(
+                    "HPO002", place.module, place.expr, message, fn=place.fn, entry_point=entry, call_path=flip.trail
+                )  # fmt: skip
 
 
-def trial_functions(context: Context, roots: Iterable[FunctionInfo]) -> list[FunctionInfo]:
-    """The objective, and the functions inside it: a function that encloses the trial function counts as well."""
-    roots = list(roots)
-    inner = [f for f in context.project.functions if any(_encloses(r, f) for r in roots)]
-    return [*roots, *inner]
-
-
-def _encloses(outer: FunctionInfo, fn: FunctionInfo) -> bool:
-    current = fn.enclosing
-    while current is not None and current is not outer:
-        current = current.enclosing
-    return current is not None
+# -- the direction
 
 
 def _creates_study(callees: Iterable[object], call: ir.Call) -> bool:
     if ir.last_name(call.func) not in ("create_study", "Study"):
-        return any(isinstance(c, Ext) and c.name.endswith(".create_study") for c in callees)
+        return any(isinstance(c, Ext) and c.name.endswith(".create_study") for c in callees) and ir.last_name(call.func) != "partial"
     return ir.last_name(call.func) == "create_study" and not any(isinstance(c, Func) and not c.weak for c in callees)
 
 
-def _direction_faults(flow: Flow, place: Place, call: ir.Call) -> Iterator[tuple[Place, str]]:
-    directions = _keyword(flow, place, call, "directions")
-    if directions is not None:
-        yield directions, "the study has several directions; it must have one, 'minimize'"
+def _direction_faults(origins: Origins, place: Place, call: ir.Call) -> Iterator[tuple[Place, str]]:
+    several = _keyword(origins, place, "directions")
+    if several:
+        yield several[0].place, "the study has several directions; it must have one, 'minimize'"
         return
-    direction = _keyword(flow, place, call, "direction")
-    if direction is None:
+    given = _keyword(origins, place, "direction")
+    if not given:
         yield place, "the study states no direction; pass direction='minimize' with its reason"
         return
-    values = _texts(flow, direction)
-    if values != {"minimize"}:
-        got = ", ".join(sorted(repr(v) for v in values if v)) or "a value that is not a literal"
-        yield direction, f"the study's direction must be 'minimize', got {got}"
-        return
-    places = [direction, *(flow.sources(direction) if isinstance(direction.expr, ir.Name) else [])]
-    if not any(_has_reason(p) for p in places):
-        yield direction, "direction='minimize' stands without its reason on the same line or in the comment directly above"
+    for direction in given:
+        texts, places = _texts(origins, direction)
+        if texts != {"minimize"}:
+            got = ", ".join(sorted(repr(v) for v in texts if v)) or "a value that is not a literal"
+            yield direction.place, f"the study's direction must be 'minimize', got {got}"
+        elif not any(_has_reason(p) for p in [direction.place, *places]):
+            yield direction.place, "direction='minimize' stands without its reason on the same line or in the comment directly above"
 
 
-def _keyword(flow: Flow, place: Place, call: ir.Call, name: str) -> Place | None:
-    for arg in call.args:
-        if arg.keyword == name:
-            return place.at(arg.value)
-        if arg.star == "**":
-            mappings = [place.at(arg.value), *flow.sources(place.at(arg.value))]
-            for mapping in mappings:
-                found = _item(mapping, name)
-                if found is not None:
-                    return found
-    return None
+def _keyword(origins: Origins, place: Place, name: str) -> list[Demand]:
+    """What a call passes by keyword: itself, through `**`, or through the `partial` that it calls."""
+    call = place.expr
+    assert isinstance(call, ir.Call)
+    spread: list[Demand] = []
+    for site, args, frame in [(place, call.args, None), *origins.partials(place, None)]:
+        for arg in args:
+            if arg.keyword == name:
+                return [Demand(site.at(arg.value), (), frame)]
+            if arg.star == "**":
+                spread.append(Demand(site.at(arg.value), (("item", name),), frame))
+    return [d for s in spread for d in _items(origins, s)]
 
 
-def _item(mapping: Place, name: str) -> Place | None:
-    expr = mapping.expr
-    if isinstance(expr, ir.Dict):
-        for text, value in zip(expr.keys, expr.values, strict=True):
-            if isinstance(text, ir.Constant) and text.value == name:
-                return mapping.at(value)
-    if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict":
-        return next((mapping.at(a.value) for a in expr.args if a.keyword == name), None)
-    return None
+def _items(origins: Origins, mapping: Demand) -> list[Demand]:
+    # The values that a mapping holds under a key, as far as it is known to hold any.
+    found: list[Demand] = []
+
+    def visit(demand: Demand, answer: Answer) -> bool:
+        if not demand.path:
+            found.append(demand)
+        return bool(demand.path) and answer.kind.startswith(("moved", "mixed"))
+
+    origins.walk(mapping, visit, 300)
+    return found
 
 
-def _texts(flow: Flow, place: Place, depth: int = 5) -> set[str]:
-    expr = place.expr
-    if isinstance(expr, ir.Constant):
-        return {str(expr.value)}
-    if isinstance(expr, ir.Attribute) and expr.attr in ("MINIMIZE", "MAXIMIZE"):
-        return {expr.attr.lower()}
-    if isinstance(expr, ir.Attribute) and expr.attr in ("name", "value") and isinstance(expr.value, ir.Attribute):
-        return _texts(flow, place.at(expr.value), depth - 1)
-    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute) and expr.func.attr == "lower":
-        return _texts(flow, place.at(expr.func.value), depth - 1)
-    if isinstance(expr, ir.IfExp):
-        return _texts(flow, place.at(expr.body), depth) | _texts(flow, place.at(expr.orelse), depth)
-    sources = flow.sources(place) if depth else []
-    return set().union(*(_texts(flow, s, depth - 1) for s in sources)) if sources else {""}
+def _texts(origins: Origins, start: Demand) -> tuple[set[str], list[Place]]:
+    """The texts that a value may be, "" where it may be anything else, and where they stand."""
+    texts: set[str] = set()
+    places: list[Place] = []
+
+    def visit(demand: Demand, answer: Answer) -> bool | list[Demand]:
+        expr = demand.expr
+        if isinstance(expr, ir.Constant) and not demand.path:
+            texts.add(str(expr.value))
+            places.append(demand.place)
+        elif isinstance(expr, ir.Attribute) and expr.attr in ("MINIMIZE", "MAXIMIZE"):
+            texts.add(expr.attr.lower())
+        elif isinstance(expr, ir.Attribute) and expr.attr in ("name", "value") and isinstance(expr.value, ir.Attribute):
+            return [Demand(demand.place.at(expr.value), (), demand.frame)]
+        elif isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute) and expr.func.attr == "lower":
+            lowered, inner = _texts(origins, Demand(demand.place.at(expr.func.value), (), demand.frame))
+            texts.update(t.lower() for t in lowered)
+            places.extend(inner)
+        elif answer.kind == "moved":
+            return True
+        else:
+            texts.add("")
+        return False
+
+    origins.walk(start, visit, 300)
+    return texts, places
 
 
 def _has_reason(place: Place) -> bool:
@@ -147,158 +158,6 @@ def _has_reason(place: Place) -> bool:
 def _is_reason(comment: str) -> bool:
     text = re.sub(r"\b(noqa|type: ignore|pragma|fmt|mypy|pylint|audit)\b.*", "", comment.lstrip("#! "))
     return len(re.findall(r"[^\W\d_]{2,}", text)) >= 2
-
-
-# -- sign flips
-
-
-def _flips(flow: Flow, context: Context, root: FunctionInfo) -> Iterator[tuple[Place, tuple[Step, ...]]]:
-    modules = context.project.in_modules(context.settings.hpo_modules)
-    pending: list[tuple[Place, tuple[Step, ...]]] = [(r, (r.step(),)) for r in flow.returns(root)]
-    seen: set[int] = set()
-    while pending:
-        place, path = pending.pop()
-        if id(place.expr) in seen or len(path) > 30:
-            continue
-        seen.add(id(place.expr))
-        for changed in _changed_in_place(flow, place):
-            if id(changed.expr) not in seen:
-                seen.add(id(changed.expr))
-                yield changed, path
-        operand = _flipped(flow, place)
-        if operand is not None and not _constant(flow, operand) and (place.fn is root or _scalar(flow, operand, modules)):
-            yield place, path
-        for following in _upstream(flow, place, modules, context):
-            pending.append((following, path if following.step() == path[-1] else (*path, following.step())))
-
-
-def _changed_in_place(flow: Flow, place: Place) -> Iterator[Place]:
-    # `value *= -1`, or `value -= score` where value was a constant; `result.field = -result.field`.
-    if place.fn is None or not isinstance(place.expr, (ir.Name, ir.Attribute)):
-        return
-    body = list(ir.walk_own(place.fn.node.body))
-    for node in body:
-        if isinstance(node, ir.AugAssign) and key(node.target) == key(place.expr):
-            value = place.at(node.value)
-            if node.op in ("*", "/") and _negative(flow, value):
-                yield value
-            elif node.op == "-" and not _constant(flow, value) and isinstance(place.expr, ir.Name):
-                starts = [n.value for n in body if isinstance(n, ir.Assign) and any(key(t) == key(place.expr) for t in n.targets)]
-                if starts and all(s is not None and _constant(flow, place.at(s)) for s in starts):
-                    yield value
-        elif isinstance(node, ir.Assign) and node.value is not None and isinstance(place.expr, ir.Attribute):
-            if any(key(t) == key(place.expr) for t in node.targets):
-                flipped = _flipped(flow, place.at(node.value))
-                if flipped is not None and not _constant(flow, flipped):
-                    yield place.at(node.value)
-
-
-def _flipped(flow: Flow, place: Place) -> Place | None:
-    expr = place.expr
-    if isinstance(expr, ir.UnaryOp) and expr.op == "-":
-        return place.at(expr.operand)
-    if isinstance(expr, ir.BinOp):
-        if expr.op in ("-", "/") and _constant(flow, place.at(expr.left)):
-            return place.at(expr.right)
-        if expr.op in ("*", "/"):
-            for side, other in ((expr.left, expr.right), (expr.right, expr.left)):
-                if _negative(flow, place.at(side)):
-                    return place.at(other)
-        if expr.op == "**" and _negative(flow, place.at(expr.right)):
-            return place.at(expr.left)
-    if isinstance(expr, ir.Call):
-        name = ir.last_name(expr.func)
-        plain = [a.value for a in expr.args]
-        if name == "map" and len(plain) > 1 and ir.last_name(plain[0]) in _NEGATIONS:
-            return place.at(plain[1])
-        if name in _NEGATIONS:
-            return place.at(plain[0]) if plain else place.at(expr.func)
-        if name in ("mul", "multiply", "prod", "pow") and any(_negative(flow, place.at(a)) for a in plain):
-            return place.at(plain[0])
-        if name in ("sub", "subtract") and plain and _constant(flow, place.at(plain[0])):
-            return place.at(plain[-1])
-    return None
-
-
-def _constant(flow: Flow, place: Place) -> bool:
-    expr = place.expr
-    if isinstance(expr, ir.UnaryOp):
-        return _constant(flow, place.at(expr.operand))
-    if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float":
-        return all(_constant(flow, place.at(a.value)) for a in expr.args)
-    if isinstance(expr, ir.Attribute) and ir.dotted(expr) in ("math.inf", "torch.inf", "np.inf", "numpy.inf"):
-        return True
-    if isinstance(expr, ir.Name):
-        sources = flow.sources(place)
-        return bool(sources) and all(isinstance(s.expr, (ir.Constant, ir.UnaryOp)) and _constant(flow, s) for s in sources)
-    return isinstance(expr, ir.Constant)
-
-
-def _negative(flow: Flow, place: Place) -> bool:
-    expr = place.expr
-    if isinstance(expr, ir.Sequence):
-        return any(_negative(flow, place.at(i)) for i in expr.items)
-    if isinstance(expr, ir.UnaryOp) and expr.op == "-":
-        return _constant(flow, place.at(expr.operand))
-    if isinstance(expr, ir.Name):
-        return any(_negative(flow, s) for s in flow.sources(place))
-    if isinstance(expr, ir.Subscript):
-        tables = [place.at(expr.value), *flow.sources(place.at(expr.value))]
-        parts = [(t, c) for t in tables if isinstance(t.expr, (ir.Sequence, ir.Dict)) for c in ir.children(t.expr)]
-        return any(isinstance(c, ir.UnaryOp) and _negative(flow, t.at(c)) for t, c in parts)
-    return False
-
-
-def _scalar(flow: Flow, operand: Place, modules: list[ModuleInfo]) -> bool:
-    if operand.module in modules or not isinstance(operand.expr, (ir.Attribute, ir.Subscript)):
-        return True
-    return isinstance(operand.expr, ir.Attribute) and operand.expr.attr in _SCORES
-
-
-def _upstream(flow: Flow, place: Place, modules: list[ModuleInfo], context: Context) -> list[Place]:
-    expr = place.expr
-    if isinstance(expr, ir.Call):
-        own = [c.fn for c in flow.callees(place) if isinstance(c, Func) and not c.weak]
-        arguments = [place.at(a.value) for a in expr.args]
-        if own:
-            inside = [r for fn in own if fn.module in modules for r in flow.returns(fn)]
-            outside = [f for f in own if f.module not in modules and _passes_score(flow, arguments, f, context)]
-            return inside + [r for fn in outside for r in flow.returns(fn)] + (arguments if inside or outside else [])
-        receiver = [place.at(expr.func.value)] if isinstance(expr.func, ir.Attribute) else []
-        return arguments + receiver if ir.last_name(expr.func) != "fit" else []
-    if isinstance(expr, ir.Name):
-        return [s for s in flow.sources(place) if s.fn is place.fn or place.fn is None or s.module in modules]
-    if isinstance(expr, ir.Attribute):
-        return [s for s in flow.sources(place) if s.module in modules]
-    if isinstance(expr, (ir.BinOp, ir.UnaryOp, ir.BoolOp, ir.Sequence, ir.NamedExpr, ir.Await)):
-        return [place.at(c) for c in ir.children(expr) if isinstance(c, ir.Expr)]
-    if isinstance(expr, ir.IfExp):
-        return [place.at(expr.body), place.at(expr.orelse)]
-    if isinstance(expr, ir.Dict):
-        return [place.at(v) for v in expr.values]
-    if isinstance(expr, ir.Comprehension):
-        return [place.at(expr.value or expr.element), *(place.at(c.iter) for c in expr.clauses)]
-    return [place.at(expr.value)] if isinstance(expr, ir.Subscript) else []
-
-
-def _passes_score(flow: Flow, arguments: list[Place], fn: FunctionInfo, context: Context) -> bool:
-    # A helper outside the search is looked into when it is handed the score itself.
-    if fn.symbol == context.settings.trainer or fn.node.name == "fit":
-        return False
-    for argument in arguments:
-        expr = argument.expr
-        if isinstance(expr, ir.Attribute) and expr.attr in _SCORES:
-            return True
-        if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "fit":
-            return True
-        if isinstance(expr, ir.Name):
-            for source in flow.sources(argument):
-                value = source.expr
-                if isinstance(value, ir.Call) and ir.last_name(value.func) == "fit":
-                    return True
-                if isinstance(value, ir.Attribute) and value.attr in _SCORES:
-                    return True
-    return False
 
 
 _SETTINGS = {"hpo": {"modules": ["pkg.hpo"], "size-arguments": ["n_train"], "objective": "pkg.hpo:objective"}}
@@ -368,6 +227,7 @@ RULE = Rule(
         _case("negated by map", "import operator\n    return next(map(operator.neg, [trainer.fit()]))"),
         _case("negated in a generator", "return next(-x for x in [trainer.fit()])"),
         _case("a product with minus one", "import math\n    return math.prod([trainer.fit(), -1])"),
+        _case("taken from a variable", "top = trainer.top\n    return top - trainer.fit()"),
         _case("inverted", "return 1.0 / trainer.fit()"),
         _case("times minus one", "return trainer.fit() * -1"),
         _case("times a negative constant", "sign = -1.0\n    return sign * trainer.fit()"),
@@ -377,5 +237,5 @@ RULE = Rule(
         _case("negated in the enclosed trial", "def inner(trial):\n        return -trainer.fit()\n    return inner"),
         Case("a missing objective", {"pkg/__init__.py": "", "pkg/hpo.py": "import optuna\n" + _STUDY}),
     ),
-    limits=(_case("a flip by subtraction of a variable", "top = trainer.top\n    return top - trainer.fit()"),),
+    limits=(_case("a flip by a library", "return library.utility(trainer.fit())"),),
 )

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 from audits.static.analysis.values import Func, Inst, Mod
+from audits.static.dataflow.expressions import without_neutral
 from audits.static.dataflow.flow import Place
 from audits.static.dataflow.origins import Answer, Demand, Origins, is_infinite
 from audits.static.dataflow.reaching import BASE, access, step_text
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo, lookup_scope
+from audits.static.source.project import FunctionInfo, ModuleInfo, lookup_scope
 from audits.static.subjects.selection import RESULT_FIELDS
 
 _SAME = frozenset({"float", "item", "float64", "float32", "cast", "tolist", "round"})
@@ -36,7 +37,7 @@ class Trials:
         self.key = key
         self.accepted = origins.score_values(key)
         self.roots = roots
-        self.reached = origins.flow.cold_path([*trials, *(f for f in origins.analysis.project.functions if _inside(f, trials))])
+        self.reached = origins.flow.cold_path([*trials, *(f for f in origins.analysis.project.functions if inside(f, trials))])
         self.outer = {o for t in trials for o in _enclosing(t)} | set(trials)
 
     # -- what is returned
@@ -59,6 +60,9 @@ class Trials:
                             return answer.demands[-1:] if ir.last_name(expr.func) == "cast" else answer.demands[:1]
                     if answer.kind == "moved" and answer.demands:
                         return True
+                    plain = without_neutral(expr)
+                    if plain is not expr:
+                        return [self._part(demand, plain)]
                     ends.append((demand, answer))
                     return answer.kind.startswith("mixed")
 
@@ -303,20 +307,43 @@ def trial_functions(origins: Origins, roots: list[FunctionInfo]) -> list[Functio
     if direct:
         return direct
     project = origins.analysis.project
-    inner = [f for f in project.functions if _inside(f, roots)]
+    inner = [f for f in project.functions if inside(f, roots)]
     made = []
     for root in roots:
         for place in origins.flow.returns(root):
-            for value in origins.values(place):
-                if isinstance(value, Inst):
-                    made += [f for f in value.cls.module.functions.values() if f.cls is value.cls and f.node.name == "__call__"]
-                elif isinstance(value, Func):
-                    made.append(value.fn)
+            made += _called(origins, place)
     chosen = [f for f in [*inner, *made] if trial_parameter(f)] or made or [f for f in inner if f.node.name != "<lambda>"]
     return list(dict.fromkeys(chosen)) or roots
 
 
-def _inside(fn: FunctionInfo, outer: Iterable[FunctionInfo]) -> bool:
+def handed_over(origins: Origins, trials: list[FunctionInfo], modules: list[ModuleInfo]) -> list[FunctionInfo]:
+    """The functions around the trials that are handed to `optimize` in their stead."""
+    found: list[FunctionInfo] = []
+    for unit in [*origins.analysis.modules.values(), *origins.analysis.cold.values()]:
+        for call in unit.calls if unit.module in modules else ():
+            if ir.last_name(call.func) == "optimize":
+                given = [a.value for a in call.args if a.keyword in (None, "func")][:1]
+                found += [f for g in given for f in _called(origins, Place(g, unit.module, unit.fn))]
+    wrappers = [f for f in dict.fromkeys(found) if f not in trials]
+    return [f for f in wrappers if any(t in origins.flow.cold_path([f]) for t in trials)]
+
+
+def _called(origins: Origins, place: Place) -> list[FunctionInfo]:
+    # What runs when a value is called: a function, or the method of an object.
+    if isinstance(place.expr, ir.Lambda):
+        fn = origins.analysis.project.function_of.get(place.expr.function)
+        return [fn] if fn is not None else []
+    out = []
+    for value in origins.values(place):
+        if isinstance(value, Inst):
+            out += [f for f in value.cls.module.functions.values() if f.cls is value.cls and f.node.name == "__call__"]
+        elif isinstance(value, Func):
+            out.append(value.fn)
+    return out
+
+
+def inside(fn: FunctionInfo, outer: Iterable[FunctionInfo]) -> bool:
+    """Whether a function is written inside one of others."""
     wanted = set(outer)
     current = fn.enclosing
     while current is not None:
