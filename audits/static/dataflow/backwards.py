@@ -36,6 +36,19 @@ def _deepens(demand: Demand, seen: set[object]) -> bool:
     return any((expr, path[start:], frame) in seen for start in range(1, len(path)))
 
 
+def _keywords(demand: Demand) -> list[ir.Arg] | None:
+    """The arguments that `dict(...)`, or the `**` parameter of the function that was entered, takes its items from."""
+    expr, frame = demand.expr, demand.frame
+    if demand.path:
+        return None
+    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name) and expr.func.id == "dict":
+        return expr.args
+    if isinstance(expr, ir.Name) and frame is not None and frame.fn is demand.place.fn:
+        if any(p.name == expr.id and p.kind == "**" for p in frame.fn.node.params):
+            return [a for a in frame.call.args if a.keyword is not None or a.star == "**"]
+    return None
+
+
 class Backwards:
     """Definitions, types and callees of places, and the walk."""
 
@@ -212,6 +225,11 @@ class Backwards:
                 known = all(isinstance(k, ir.Constant) for k in keys)
                 held = any(isinstance(k, ir.Constant) and k.value == demand.path[0][1] for k in keys)
                 found.append(True if held else False if known else None)
+                return False
+            passed = _keywords(current)
+            if passed is not None:
+                named = any(a.keyword == demand.path[0][1] for a in passed)
+                found.append(True if named else None if any(a.keyword is None for a in passed) else False)
                 return False
             if answer.kind != "moved":
                 found.append(None)

@@ -39,7 +39,7 @@ class Origins(Variables):
         getters = [g for r in receivers if isinstance(r, (Inst, SuperOf)) for g in self._getters(r.cls, expr.attr)]
         if getters:
             return Answer("moved", tuple(d for g in getters for d in self.got(demand, g, expr.value, demand.path)))
-        if any(isinstance(r, Cls) for r in receivers):
+        if any(isinstance(r, Cls) for r in receivers) and not any(isinstance(r, Inst) for r in receivers):
             found = [p for r in receivers if isinstance(r, Cls) for p in self.flow.field(r.cls, expr.attr)]
             if found:
                 return Answer("moved", tuple(self.at(demand, p, demand.path, None) for p in found))

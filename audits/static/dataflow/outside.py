@@ -54,7 +54,8 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
         if path and path[0][0] == "field":
             if path[0][1] in keywords:
                 return [to(keywords[str(path[0][1])], path[1:])]
-            return [to(base, path), *(to(s, (("item", path[0][1]), *path[1:])) for s in spread)]
+            given = [to(s, (("item", path[0][1]), *path[1:])) for s in spread]
+            return given if any(origins.has_item(g) for g in given) else [to(base, path), *given]
         return []
     if name == "cast" and len(plain) == 2:
         return [to(plain[1], path)]

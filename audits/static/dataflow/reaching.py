@@ -177,6 +177,7 @@ class Reaching:
     def _loop(self, node: ir.For | ir.While, env: Env, guards: Guards) -> Env | None:
         env = self._expr(node.iter if isinstance(node, ir.For) else node.test, env)
         head: Env = env
+        left: Env | None = None
         for _ in range(2):
             inner = head
             if isinstance(node, ir.For):
@@ -185,9 +186,10 @@ class Reaching:
                 inner = self._expr(node.test, head)
             self._exits.append([])
             end = self._block(node.body, inner, guards)
-            exits = self._exits.pop()
-            head = _join([(head, ()), (end, ()), *((e, ()) for e in exits)]) or head
-        return self._block(node.orelse, head, guards)
+            after: list[tuple[Env | None, Guards]] = [(end, ()), *((e, ()) for e in self._exits.pop())]
+            head = _join([(head, ()), *after]) or head
+            left = _join(after)
+        return self._block(node.orelse, left if left is not None and _runs(node) else head, guards)
 
     def _try(self, node: ir.Try, env: Env, guards: Guards) -> Env | None:
         body = self._block(node.body, env, guards)
@@ -353,6 +355,17 @@ class Reaching:
             env = {**env, name: {BASE: ()}}
         guards = (Guard("default", node),) if isinstance(node, ir.Call) and ir.last_name(node.func) == "setdefault" else ()
         return self._bind(env, name, definition, guards)
+
+
+def _runs(node: ir.For | ir.While) -> bool:
+    """Whether the body of a loop surely runs."""
+    if isinstance(node, ir.While):
+        return isinstance(node.test, ir.Constant) and bool(node.test.value)
+    source = node.iter
+    if isinstance(source, ir.Call) and ir.last_name(source.func) == "range" and len(source.args) == 1:
+        count = source.args[0].value
+        return isinstance(count, ir.Constant) and isinstance(count.value, int) and count.value > 0
+    return isinstance(source, ir.Sequence) and any(not isinstance(i, ir.Starred) for i in source.items)
 
 
 BASE = Def("base")

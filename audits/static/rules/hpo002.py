@@ -14,7 +14,7 @@ from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.subjects.signs import Signs
-from audits.static.subjects.trials import Trials, handed_over, inside, trial_functions, trial_parameter
+from audits.static.subjects.trials import Trials, handed_over, inside, trial_parameter
 
 MANUAL = """\
 The score is lower-is-better. A study that maximises it, or leaves the direction to a default, or an objective that
@@ -45,13 +45,11 @@ def check(context: Context) -> Iterable[Finding]:
     if not roots:
         yield context.config_finding("HPO002", "hpo.objective", f"the objective {settings.objective} does not exist")
         return
-    trials = trial_functions(origins, roots)
-    fits = entry_functions(context.analysis, settings.trainer) if settings.trainer else []
-    search = Trials(origins, trials, fits, settings.primary_key or "val_primary", settings.config_roots or ("config", "cfg"))
+    search = Trials(context, roots)
+    around = handed_over(origins, search.trials, context.project.in_modules(settings.hpo_modules))
+    within = [f for f in context.project.functions if trial_parameter(f) and inside(f, search.trials)]
     seen: set[int] = set()
-    around = handed_over(origins, trials, context.project.in_modules(settings.hpo_modules))
-    within = [f for f in context.project.functions if trial_parameter(f) and inside(f, trials)]
-    for trial in [*trials, *around, *within]:
+    for trial in [*search.trials, *around, *within]:
         for flip in Signs(origins, search).flips(trial):
             if id(flip.expr) not in seen:
                 seen.add(id(flip.expr))

@@ -12,7 +12,7 @@ from audits.static.findings import Finding, Step
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
-from audits.static.subjects.trials import Trials, trial_functions
+from audits.static.subjects.trials import Trials
 
 MANUAL = """\
 A search is only as good as the number that it is told. From the trial function of `hpo.objective` (the function
@@ -36,12 +36,10 @@ def check(context: Context) -> Iterable[Finding]:
         yield context.config_finding("HPO003", "hpo.objective", f"the objective {settings.objective} does not exist")
         return
     origins = context.origins
-    trials = trial_functions(origins, roots)
-    fits = entry_functions(context.analysis, settings.trainer) if settings.trainer else []
-    search = Trials(origins, trials, fits, settings.primary_key or "val_primary", settings.config_roots or ("config", "cfg"))
+    search = Trials(context, roots)
     origins.only = lambda fn: fn in search.reached
     try:
-        found = [f for trial in trials for f in _faults(search, trial)]
+        found = [f for trial in search.trials for f in _faults(search, trial)]
         for at, written in search.writes():
             if search.shared(written):
                 found.append((at, "a trial writes to shared configuration; it must work on its own copy", ()))
@@ -78,8 +76,13 @@ def _primary(search: Trials, demand: Demand) -> Iterator[tuple[Place, str, tuple
     assert isinstance(call, ir.Call)
     parts = [a.value for a in call.args]
     parts += [call.func.value] if isinstance(call.func, ir.Attribute) else []
+    decided = search.configured(demand)
+    if decided is True:
+        return
     direct = [a.value for a in call.args if a.keyword == search.key]
-    results = [search.sets_primary(Demand(demand.place.at(call if direct else p), (), demand.frame)) for p in (direct or parts)]
+    results: list[bool | Place] = [decided] if decided is not None else [
+        search.sets_primary(Demand(demand.place.at(call if direct else p), (), demand.frame)) for p in (direct or parts)
+    ]
     bad = next((r for r in results if isinstance(r, Place)), None)
     if bad is not None:
         yield bad, f"a trial must set {search.key!r} to {search.wanted!r} itself, whatever the configuration says", demand.trail

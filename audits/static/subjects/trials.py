@@ -6,13 +6,16 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
+from audits.static.analysis.reach import entry_functions
 from audits.static.analysis.values import Func, Inst, Mod
+from audits.static.context import Context
 from audits.static.dataflow.expressions import without_neutral
 from audits.static.dataflow.flow import Place
 from audits.static.dataflow.origins import Answer, Demand, Origins, is_infinite
 from audits.static.dataflow.reaching import BASE, access, step_text
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, ModuleInfo, lookup_scope
+from audits.static.subjects.configs import configs_of
 from audits.static.subjects.selection import RESULT_FIELDS
 
 _SAME = frozenset({"float", "item", "float64", "float32", "cast", "tolist", "round"})
@@ -22,7 +25,8 @@ _CONFIG = re.compile(r"(^|_)(configs?|cfg|conf|settings|hparams|hyper_?params|op
 _DEEP = frozenset({"deepcopy", "model_dump", "asdict", "as_dict", "to_dict", "model_dump_json", "to_container", "loads", "json", "dumps"})
 _SHALLOW = frozenset({"copy", "model_copy", "dict", "replace", "evolve", "_replace", "list", "__copy__"})
 _WRITES = frozenset(
-    ["update", "pop", "clear", "setdefault", "append", "extend", "insert", "remove", "popitem", "__setitem__", "__delitem__",
+    ["update", "pop", "clear", "setdefault", "append", "extend", "insert", "remove", "popitem", "sort", "reverse", "add", "discard",
+     "__setitem__", "__delitem__",
      "__setattr__", "__delattr__", "merge_from_dict", "merge_from_file", "merge_from_list", "set_value", "override"]
 )  # fmt: skip
 
@@ -30,15 +34,19 @@ _WRITES = frozenset(
 class Trials:
     """Questions about the functions that run as trials."""
 
-    def __init__(self, origins: Origins, trials: list[FunctionInfo], fits: list[FunctionInfo], key: str, roots: tuple[str, ...]) -> None:
+    def __init__(self, context: Context, roots: list[FunctionInfo]) -> None:
+        settings, origins = context.settings, context.origins
         self.origins = origins
-        self.trials = trials
-        self.fits = fits
-        self.key = key
-        self.accepted = origins.score_values(key)
-        self.roots = roots
-        self.reached = origins.flow.cold_path([*trials, *(f for f in origins.analysis.project.functions if inside(f, trials))])
-        self.outer = {o for t in trials for o in _enclosing(t)} | set(trials)
+        self.trials = trial_functions(origins, roots)
+        self.fits = entry_functions(context.analysis, settings.trainer) if settings.trainer else []
+        self.key = settings.primary_key or "val_primary"
+        self.accepted = origins.score_values(self.key)
+        self.roots = settings.config_roots or ("config", "cfg")
+        self.classes = configs_of(context).of_class
+        project = context.project
+        self.reached = origins.flow.cold_path([*self.trials, *(f for f in project.functions if inside(f, self.trials))])
+        self.outer = {o for t in self.trials for o in _enclosing(t)} | set(self.trials)
+        self._reads: list[Place] | None = None
 
     # -- what is returned
 
@@ -50,7 +58,8 @@ class Trials:
 
                 def visit(demand: Demand, answer: Answer, ends: list[tuple[Demand, Answer]] = ends) -> bool | Iterable[Demand]:
                     expr = demand.expr
-                    if is_infinite(expr) or answer.kind == "cycle":
+                    none = isinstance(expr, ir.Constant) and expr.value is None  # which fails the trial
+                    if is_infinite(expr) or none or answer.kind == "cycle":
                         return False
                     if isinstance(expr, ir.Call):
                         if self.is_fit(demand.place):
@@ -97,6 +106,60 @@ class Trials:
         return "k_loc" if "k_loc" in self.accepted else min(self.accepted)
 
     # -- the primary
+
+    def configured(self, demand: Demand) -> bool | Place | None:
+        """Whether the key, wherever the code that a call of fit() runs reads it, is what the trial sets it to.
+
+        A place where it is set to another value, or None where the way to it cannot be followed to its end.
+        """
+        frames = {}
+        for fn, bound in self.origins.targets(demand.place):
+            assert isinstance(demand.expr, ir.Call)
+            frames[fn] = self.origins.enter(fn, demand.expr, demand.place, demand.frame, bound)
+        results = [self._configured(Demand(p, (), frames.get(p.fn) if p.fn is not None else None)) for p in self._key_reads()]
+        wrong = next((r for r in results if isinstance(r, Place)), None)
+        return wrong if wrong is not None else results[0] if results and all(r is results[0] for r in results) else None
+
+    def _configured(self, read: Demand) -> bool | Place | None:
+        results: list[bool | Place | None] = []
+
+        def visit(demand: Demand, answer: Answer) -> bool:
+            place = demand.place
+            if demand.path and self._own_parameter(demand):
+                results.append(False)
+            elif answer.kind == "moved":
+                return True
+            elif isinstance(demand.expr, ir.Constant) and not demand.path:
+                declared = place.fn is None and self._is_default(place)
+                if str(demand.expr.value).lower() not in self.accepted:
+                    results.append(False if declared else place)
+                else:
+                    results.append(not declared)
+            else:
+                results.append(None)
+            return False
+
+        if not self.origins.walk(read, visit, 400) or not results or None in results:
+            return None
+        wrong = next((r for r in results if isinstance(r, Place)), None)
+        return wrong if wrong is not None else all(r is True for r in results)
+
+    def _is_default(self, place: Place) -> bool:
+        # `val_primary: str = "k_loc"` in a class.
+        bodies = [c.node.body for c in self.origins.analysis.project.classes if c.module is place.module]
+        fields = [s for body in bodies for s in body if isinstance(s, ir.Assign) and s.value is place.expr]
+        return any(ir.last_name(s.targets[0]) == self.key for s in fields)
+
+    def _key_reads(self) -> list[Place]:
+        # `self.config.train.val_primary` in what a trial reaches.
+        if self._reads is None:
+            self._reads = []
+            for fn in self.reached:
+                for node in ir.walk_own(fn.node.body):
+                    place = Place(node, fn.module, fn) if isinstance(node, ir.Attribute) and node.attr == self.key else None
+                    if place is not None and any(n in self.roots for n in (ir.dotted(place.expr) or "").split(".")[:-1]):
+                        self._reads += [place] if id(node) in self.origins.reaching(place).envs else []
+        return self._reads
 
     def sets_primary(self, demand: Demand, depth: int = 24) -> bool | Place:
         """Whether every way to a value sets the key to an accepted value; a place where it is set to another one."""
@@ -179,9 +242,10 @@ class Trials:
         expr = demand.expr
         if isinstance(expr, ir.Constant):
             return str(expr.value).lower() in self.accepted
-        found = self.origins.constants(demand)
+        # None is what a variable holds before a loop; validation refuses it.
+        found = {str(value).lower() for value, _, _ in self.origins.constants(demand) if value is not None}
         if found:
-            return all(str(value).lower() in self.accepted for value, _, _ in found)
+            return found <= self.accepted
         return isinstance(expr, ir.Attribute) and expr.attr.isupper() and expr.attr.lower() in self.accepted
 
     def _stored(self, demand: Demand, expr: ir.Name) -> bool | Place | None:
@@ -287,7 +351,7 @@ class Trials:
 
     def _typed_config(self, place: Place) -> bool:
         for value in self.origins.values(place):
-            if isinstance(value, Inst) and _CONFIG.search(value.cls.node.name):
+            if isinstance(value, Inst) and (value.cls in self.classes or _CONFIG.search(value.cls.node.name)):
                 return True
             if isinstance(value, Mod) and (_CONFIG.search(value.module.name.rpartition(".")[2]) or "constants" in value.module.name):
                 return True
@@ -383,6 +447,8 @@ def _unwrapped(expr: ir.Expr) -> ir.Expr:
 def _written(call: ir.Call) -> ir.Expr | None:
     name = ir.last_name(call.func)
     plain = [a.value for a in call.args if a.keyword is None]
+    if name in ("object", "dict") and plain and isinstance(call.func, ir.Attribute) and ir.last_name(call.func.value) == "patch":
+        return plain[0]
     if name in ("setattr", "delattr", "setitem", "delitem") and plain:
         return plain[0]
     if name in ("__setattr__", "__delattr__") and len(plain) == (3 if name == "__setattr__" else 2):
