@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from audits.static.analysis.reach import entry_functions
-from audits.static.analysis.values import Func
+from audits.static.analysis.values import Cls, Func
 from audits.static.context import Context
+from audits.static.dataflow.demands import field_names
 from audits.static.dataflow.flow import Flow, Place, pairs_of
 from audits.static.dataflow.primary_values import is_read
 from audits.static.findings import Finding, Step
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, ModuleInfo
-from audits.static.subjects.literals import LiteralSearch, numeric
+from audits.static.subjects.configs import configs_of
+from audits.static.subjects.literals import Literal, LiteralSearch, numeric
 
 MANUAL = """\
 A search that was tuned on sizes written into the code keeps them when the data grows. Every value that reaches one of
@@ -46,7 +48,11 @@ _COUNTS = frozenset(
 )
 _KEYED = frozenset({"setdefault", "get", "pop", "getattr", "set", "override"})
 _SIZE = 100  # below it a literal for a word as general as `count`, outside the search's modules, is no dataset size
-_SUBSETS = {"Subset": 1, "random_split": 1, "islice": 1, "take": 0, "select": 0, "head": 0, "narrow": 2, "sample": 0}
+_ONLY_DATA = frozenset({"Subset", "random_split", "RandomSampler", "SubsetRandomSampler", "WeightedRandomSampler"})
+_SUBSETS = {
+    "RandomSampler": 2, "SubsetRandomSampler": 0, "WeightedRandomSampler": 1, "Subset": 1, "random_split": 1, "islice": 1, "take": 0,
+    "select": 0, "head": 0, "narrow": 2, "sample": 0,
+}  # fmt: skip
 _DATA_WORDS = re.compile(r"data|train|val|test|ind(ex|ices)|idx|perm|order|sample|scene|shard|subset|split|loader", re.I)
 
 
@@ -65,32 +71,40 @@ def check(context: Context) -> Iterable[Finding]:
         if not is_read(context.project, name):
             yield context.config_finding("HPO001", "hpo.size-arguments", f"no parameter, keyword, key or variable is called {name!r}")
     paths = flow.cold_path(roots)
-    seen: set[int] = set()
     callers = {f for f in context.project.functions if f in paths or f.module in modules}
+    search = LiteralSearch(context.origins, settings.config_roots or ("config", "cfg"), configs_of(context).of_class, modules)
+    context.origins.only = lambda fn: fn in callers  # an argument from code that no trial runs says nothing about trials
+    try:
+        found = list(_fed(context, search, modules, paths))
+    finally:
+        context.origins.only = None
+    seen: set[int] = set()
+    for what, literal, fn in found:
+        place = literal.place
+        if id(place.expr) not in seen:
+            seen.add(id(place.expr))
+            call_path: tuple[Step, ...] = (*(paths.get(fn, ()) if fn is not None else ()), *literal.path)
+            message = f"{what} is fed by the literal {context_text(place)}; it must come from configuration or the manifest"
+            yield context.finding(
+                "HPO001", place.module, place.expr, message, fn=place.fn, entry_point=settings.objective, call_path=call_path
+            )
+
+
+def _fed(
+    context: Context, search: LiteralSearch, modules: list[ModuleInfo], paths: dict[FunctionInfo, tuple[Step, ...]]
+) -> Iterator[tuple[str, Literal, FunctionInfo | None]]:
+    sizes = context.settings.size_arguments
     for module, fn, body in _scopes(context, modules, paths):
-        if module not in modules:
+        own = module in modules
+        if not own:
             # Elsewhere a variable that shares its name with a size argument is anything; what is passed is a size.
             body = [n for n in body if not isinstance(n, (ir.Assign, ir.AugAssign))]
-        sinks = list(_named_sinks(flow, settings.size_arguments, module, fn, body))
-        if module in modules:
-            sinks += _subset_sinks(settings.size_arguments, body)
-        for what, value in sinks:
-            search = LiteralSearch(flow, settings.config_roots or ("config", "cfg"), callers)
+        named = _named_sinks(context.flow, sizes, module, fn, body)
+        for what, value in [*named, *_subset_sinks(context.flow, sizes, module, fn, body, own)]:
             for literal in search.find(Place(value, module, fn)):
-                if module not in modules and what in _COUNTS:
-                    number = numeric(literal.place.expr) or 0
-                    if len(literal.path) > 1 or abs(number) < _SIZE:
-                        continue
-                if id(literal.place.expr) not in seen:
-                    seen.add(id(literal.place.expr))
-                    call_path: tuple[Step, ...] = (*(paths.get(fn, ()) if fn is not None else ()), *literal.path)
-                    place = literal.place
-                    text = context_text(place)
-                    message = f"{what} is fed by the literal {text}; it must come from configuration or the manifest"
-                    yield context.finding(
-                        "HPO001", place.module, place.expr, message,
-                        fn=place.fn, entry_point=settings.objective, call_path=call_path,
-                    )  # fmt: skip
+                if not own and what in _COUNTS and (len(literal.path) > 1 or abs(numeric(literal.place.expr) or 0) < _SIZE):
+                    continue
+                yield what, literal, fn
 
 
 def context_text(place: Place) -> str:
@@ -159,7 +173,7 @@ def _as_number(value: ir.Expr) -> ir.Expr:
     return value
 
 
-def _assigned(node: ir.Assign | ir.AugAssign, sizes: set[str]) -> Iterator[tuple[str, ir.Expr]]:
+def _assigned(node: ir.Assign | ir.AugAssign, sizes: Container[str]) -> Iterator[tuple[str, ir.Expr]]:
     assert node.value is not None
     for target in node.targets if isinstance(node, ir.Assign) else [node.target]:
         for item, value in pairs_of(target, node.value):
@@ -170,34 +184,40 @@ def _assigned(node: ir.Assign | ir.AugAssign, sizes: set[str]) -> Iterator[tuple
                 yield ir.last_name(item), value
 
 
-def _passed(callees: Iterable[object], node: ir.Call, sizes: set[str]) -> Iterator[tuple[str, ir.Expr]]:
+def _passed(callees: Iterable[object], node: ir.Call, sizes: Container[str]) -> Iterator[tuple[str, ir.Expr]]:
     for arg in node.args:
         if arg.keyword is not None and arg.keyword.lower() in sizes:
             yield arg.keyword, arg.value
-    for callee in callees:
-        if isinstance(callee, Func) and not callee.weak:
-            names = [p.name for p in callee.fn.positional][1 if callee.bound else 0 :]
-            plain = [a.value for a in node.args if a.keyword is None and not a.star]
-            yield from ((n, v) for n, v in zip(names, plain, strict=False) if n.lower() in sizes)
+    plain = [a.value for a in node.args if a.keyword is None and not a.star]
+    for names in _signatures(callees):
+        yield from ((n, v) for n, v in zip(names, plain, strict=False) if n.lower() in sizes)
     if ir.last_name(node.func) == "setattr" and len(node.args) == 3 and _is_key(node.args[1].value, sizes):
         yield _text(node.args[1].value), node.args[2].value
 
 
-def _spread(flow: Flow, place: Place, node: ir.Call, sizes: set[str]) -> Iterator[tuple[str, ir.Expr]]:
+def _signatures(callees: Iterable[object]) -> Iterator[list[str]]:
+    """The positional parameters of what is called, without the receiver."""
+    for callee in callees:
+        if isinstance(callee, Func) and not callee.weak:
+            yield [p.name for p in callee.fn.positional][1 if callee.bound else 0 :]
+        elif isinstance(callee, Cls):
+            init = callee.cls.module.functions.get(f"{callee.cls.qualname}.__init__")
+            yield [p.name for p in init.positional][1:] if init is not None else field_names(callee.cls)
+
+
+def _spread(flow: Flow, place: Place, node: ir.Call, sizes: Container[str]) -> Iterator[tuple[str, ir.Expr]]:
     # `load(*[80_000, 100])`
     before = [a for a in node.args if a.keyword is None]
     for start, arg in enumerate(before):
         if arg.star == "*":
             tables = [place.at(arg.value), *flow.sources(place.at(arg.value))]
             items = next((t.expr.items for t in tables if isinstance(t.expr, ir.Sequence) and t.fn is place.fn), [])
-            for callee in flow.callees(place):
-                if isinstance(callee, Func) and not callee.weak:
-                    names = [p.name for p in callee.fn.positional][(1 if callee.bound else 0) + start :]
-                    yield from ((n, v) for n, v in zip(names, items, strict=False) if n.lower() in sizes)
+            for names in _signatures(flow.callees(place)):
+                yield from ((n, v) for n, v in zip(names[start:], items, strict=False) if n.lower() in sizes)
             break
 
 
-def _is_key(key: ir.Expr, sizes: set[str]) -> bool:
+def _is_key(key: ir.Expr, sizes: Container[str]) -> bool:
     return (
         isinstance(key, ir.Constant)
         and isinstance(key.value, str)
@@ -209,20 +229,48 @@ def _text(key: ir.Expr) -> str:
     return str(key.value) if isinstance(key, ir.Constant) else "a size"
 
 
-def _subset_sinks(sizes: tuple[str, ...], body: list[ir.Node]) -> Iterator[tuple[str, ir.Expr]]:
+def _subset_sinks(
+    flow: Flow, sizes: tuple[str, ...], module: ModuleInfo, fn: FunctionInfo | None, body: list[ir.Node], own: bool
+) -> Iterator[tuple[str, ir.Expr]]:
+    # Outside the search's own modules only what is about data sets and nothing else.
     for node in body:
         if isinstance(node, ir.Call):
             name = ir.last_name(node.func)
             method = isinstance(node.func, ir.Attribute) and _mentions_data(node.func.value)
             position = _SUBSETS.get(name)
-            if position is not None and (name[0].isupper() or name in ("random_split", "islice") or method):
+            if position is not None and (name in _ONLY_DATA or (own and (name == "islice" or method))):
                 plain = [a.value for a in node.args if a.keyword is None]
                 if len(plain) > position:
                     yield f"the size of a {name}", plain[position]
-                yield from ((f"{name}.{a.keyword}", a.value) for a in node.args if a.keyword in ("indices", "lengths"))
-            yield from ((a.keyword, a.value) for a in node.args if a.keyword in _COUNTS and a.keyword not in sizes)
-        elif isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and _mentions_data(node.value):
-            yield from (("a slice of data", b) for b in (node.index.lower, node.index.upper) if b is not None)
+                yield from ((f"{name}.{a.keyword}", a.value) for a in node.args if a.keyword in ("indices", "lengths", "num_samples"))
+            if own:
+                yield from _passed(flow.callees(Place(node, module, fn)), node, _COUNTS.difference(sizes))
+        elif own and isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and _mentions_data(node.value):
+            yield from (("a slice of data", b) for b in (node.index.lower, node.index.upper, node.index.step) if b is not None)
+        elif own and isinstance(node, (ir.For, ir.While, ir.CompFor)):
+            yield from _stopped(node)
+
+
+def _stopped(node: ir.For | ir.While | ir.CompFor) -> Iterator[tuple[str, ir.Expr]]:
+    """What a loop over data is stopped or filtered by: `if i >= 5_000: break`."""
+    tests: list[ir.Expr] = []
+    if isinstance(node, ir.CompFor):
+        tests = node.ifs if _mentions_data(node.iter) else []
+    elif isinstance(node, ir.For):
+        ways = [n for n in ir.walk_own(node.body) if isinstance(n, ir.If) and any(_leaves(s) for s in n.body)]
+        tests = [n.test for n in ways] if _mentions_data(node.iter) else []
+    elif _mentions_data(node.test):
+        tests = [node.test]
+    for test in tests:
+        for part in ir.walk(test):
+            if isinstance(part, ir.Compare) and set(part.ops) <= {"<", "<=", ">", ">=", "=="}:
+                sides = [part.left, *part.comparators]
+                named = [s for s in sides if isinstance(s, (ir.Name, ir.Attribute)) or abs(numeric(s) or 0) >= _SIZE]
+                yield from (("the end of a loop over data", s) for s in named)
+
+
+def _leaves(node: ir.Stmt) -> bool:
+    return isinstance(node, ir.Simple) and node.kind in ("break", "continue")
 
 
 def _mentions_data(expr: ir.Expr) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
-from audits.static.analysis.values import Cls, Ext, Func, Inst, Mod
-from audits.static.dataflow.flow import Flow, Place, argument
+from audits.static.analysis.values import Inst
+from audits.static.dataflow.flow import Place
+from audits.static.dataflow.origins import Answer, Demand, Origins
 from audits.static.findings import Step
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
+from audits.static.source.project import ClassInfo, ModuleInfo
+from audits.static.subjects.config_schema import destinations
 
-_CONFIGURED = ("config", "settings", "manifest", "options")
+_CONFIGURED = re.compile("config|settings|manifest|options", re.I)
+_COPIES = frozenset({"replace", "evolve", "_replace", "model_copy", "replaced"})
 _NEUTRAL = (0, 1, -1)
-_MAX_DEPTH = 40
+_ENTRIES = {"round": slice(0, 1), "getattr": slice(2, None), "get": slice(1, None), "getenv": slice(1, None),
+            "pop": slice(1, None), "setdefault": slice(1, None)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,180 +33,103 @@ class Literal:
 class LiteralSearch:
     """Follows a value backwards. Configuration ends the search; so do comparisons, keys and plain indices."""
 
-    flow: Flow
+    origins: Origins
     roots: tuple[str, ...]
-    callers: set[FunctionInfo]
-    seen: set[tuple[int, int]] = field(default_factory=set)
-    inside: list[tuple[FunctionInfo, ir.Call, Place]] = field(default_factory=list)
+    classes: Collection[ClassInfo]
+    modules: list[ModuleInfo]
 
     def find(self, place: Place) -> list[Literal]:
         """The literals in the data flow of one value; 0 and 1 count only where they are the whole value."""
+        start = Demand(place, (), trail=(place.step(),))
         if numeric(place.expr) is not None:
-            return [Literal(place, (place.step(),))]
-        return list(self._search(place, (place.step(),)))
+            return [Literal(place, start.trail)]
+        found: list[Literal] = []
 
-    def _search(self, place: Place, path: tuple[Step, ...]) -> Iterator[Literal]:
-        expr = place.expr
-        key = (id(expr), id(self.inside[-1][1]) if self.inside else 0)
-        if key in self.seen or len(path) > _MAX_DEPTH:
-            return
-        self.seen.add(key)
-        number = numeric(expr)
-        if number is not None:
-            if number not in _NEUTRAL:
-                yield Literal(place, path)
-            return
-        if isinstance(expr, ir.Name):
-            yield from self._name(place, expr, path)
-        elif isinstance(expr, ir.Attribute):
-            yield from self._attribute(place, expr, path)
-        elif isinstance(expr, ir.Call):
-            yield from self._call(place, expr, path)
-        elif isinstance(expr, ir.Subscript):
-            yield from self._subscript(place, expr, path)
-        else:
-            for part in _operands(expr):
-                yield from self._search(place.at(part), path)
+        def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            if self._configured(demand):
+                return False
+            number = _number(demand)
+            if number is not None:
+                if number not in _NEUTRAL:
+                    found.append(Literal(demand.place, demand.trail))
+                return False
+            return self._onward(demand, answer)
 
-    def _onward(self, places: list[Place], path: tuple[Step, ...]) -> Iterator[Literal]:
-        for place in places:
-            step = place.step()
-            yield from self._search(place, path if path and path[-1] == step else (*path, step))
+        self.origins.walk(start, visit)
+        return found
 
-    def _name(self, place: Place, expr: ir.Name, path: tuple[Step, ...]) -> Iterator[Literal]:
-        if expr.id in self.roots:
-            return
-        # Inside a helper that was entered through a call, a parameter is that call's argument and no other's.
-        if self.inside and place.fn is self.inside[-1][0]:
-            fn, call, caller = self.inside[-1]
-            names = [p.name for p in fn.node.params]
-            if expr.id in names:
-                own = [p for p in self.flow.definitions(place, expr.id) if p.fn is fn and p.expr.line >= fn.node.line]
-                yield from self._argument(fn, call, caller, expr.id, path)
-                yield from self._onward([p for p in own if any(p.expr is n for n in ir.walk(fn.node))], path)
-                return
-        # An argument from code that no trial runs says nothing about trials.
-        found = self.flow.definitions(place, expr.id)
-        yield from self._onward([p for p in found if p.fn is None or p.fn is place.fn or p.fn in self.callers], path)
+    def _onward(self, demand: Demand, answer: Answer) -> list[Demand]:
+        expr = demand.expr
+        following = list(answer.demands)
+        if isinstance(expr, (ir.Compare, ir.Lambda)):
+            return []
+        if isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Slice):
+            bounds = [b for b in (expr.index.lower, expr.index.upper, expr.index.step) if b is not None]
+            following += [self.origins.to(demand, b, ()) for b in bounds]
+        elif isinstance(expr, ir.Comprehension) and not demand.path:
+            following += [self.origins.to(demand, c.iter, ()) for c in expr.clauses]
+        elif isinstance(expr, ir.Call) and answer.kind == "outside":
+            name = ir.last_name(expr.func)
+            if name in ("parse_args", "parse_known_args"):
+                following += self._parsed(demand)
+            chosen = _ENTRIES.get(name)
+            if chosen is not None:
+                following = [self.origins.to(demand, a.value, ()) for a in expr.args[chosen]]
+        return following
 
-    def _argument(self, fn: FunctionInfo, call: ir.Call, caller: Place, name: str, path: tuple[Step, ...]) -> Iterator[Literal]:
-        positional = [p.name for p in fn.positional]
-        bound = any(isinstance(c, Func) and c.fn is fn and c.bound for c in self.flow.callees(caller))
-        value = argument(call, positional[1 if bound else 0 :], name)
-        top = self.inside.pop()
-        if value is not None:
-            yield from self._onward([caller.at(value)], path)
-        elif not any(a.star for a in call.args):
-            defaults = [p.default for p in fn.node.params if p.name == name and p.default is not None]
-            yield from self._onward([Place(d, fn.module, fn) for d in defaults], path)
-        else:
-            yield from self._onward([caller.at(a.value) for a in call.args if a.star], path)
-        self.inside.append(top)
-
-    def _attribute(self, place: Place, expr: ir.Attribute, path: tuple[Step, ...]) -> Iterator[Literal]:
-        if self._configured(expr):
-            return
-        receivers = self.flow.receivers(place)
-        followed = [
-            r for r in receivers
-            if isinstance(r, Mod)
-            or (isinstance(r, (Inst, Cls)) and not any(w in r.cls.node.name.lower() for w in _CONFIGURED))
+    def _parsed(self, demand: Demand) -> list[Demand]:
+        # The default of an option that the search itself declares.
+        module = demand.place.module
+        if not demand.path or module not in self.modules:
+            return []
+        options = [n for n in ir.walk(module.tree) if isinstance(n, ir.Call) and ir.last_name(n.func) in ("add_argument", "set_defaults")]
+        wanted = {"default", str(demand.path[0][1])}
+        return [
+            self.origins.at(demand, Place(a.value, module, None), (), None)
+            for n in options if demand.path[0][1] in destinations(n) for a in n.args if a.keyword in wanted
         ]  # fmt: skip
-        if followed:
-            found = self.flow.sources(place)
-            yield from self._onward([p for p in found if p.fn is None or p.fn in self.callers], path)
-        member = expr.attr == "value" and isinstance(expr.value, ir.Attribute)
-        if member or not any(isinstance(r, (Inst, Mod, Cls)) for r in receivers):
-            yield from self._search(place.at(expr.value), path)
 
-    def _configured(self, expr: ir.Expr) -> bool:
-        while isinstance(expr, (ir.Attribute, ir.Subscript)):
-            if isinstance(expr, ir.Attribute) and expr.attr in self.roots:
+    def _configured(self, demand: Demand) -> bool:
+        expr, place = demand.expr, demand.place
+        base: ir.Expr = expr
+        while isinstance(base, (ir.Attribute, ir.Subscript)):
+            if isinstance(base, ir.Attribute) and base.attr in self.roots:
                 return True
-            expr = expr.value
-        return isinstance(expr, ir.Name) and expr.id in self.roots
+            base = base.value
+        if isinstance(base, ir.Name) and base.id in self.roots:
+            return not self._made_here(place.at(base))
+        if place.fn is None and isinstance(expr, (ir.Constant, ir.UnaryOp)):
+            owners = [c for c in self.origins.analysis.project.classes if c.module is place.module and self._is_class(c)]
+            return any(isinstance(s, ir.Assign) and s.value is expr for c in owners for s in c.node.body)
+        if not demand.path or not any(isinstance(v, Inst) and self._is_class(v.cls) for v in self.origins.values(place)):
+            return False
+        # What the search makes of configuration is its own; what makes the configuration is not.
+        return place.module not in self.modules or any(fn.module not in self.modules for fn, _ in self.origins.targets(place))
 
-    def _subscript(self, place: Place, expr: ir.Subscript, path: tuple[Step, ...]) -> Iterator[Literal]:
-        if isinstance(expr.index, ir.Slice):
-            bounds = [b for b in (expr.index.lower, expr.index.upper) if b is not None]
-            for part in [*bounds, expr.value]:
-                yield from self._search(place.at(part), path)
-            return
-        chosen = self._choose(place, expr)
-        yield from self._onward(chosen if chosen is not None else [place.at(expr.value)], path)
+    def _is_class(self, cls: ClassInfo) -> bool:
+        return cls in self.classes or bool(_CONFIGURED.search(cls.node.name))
 
-    def _choose(self, place: Place, expr: ir.Subscript) -> list[Place] | None:
-        # Element i of a function's tuple, or key k of a dictionary, where it can be told apart.
-        if not isinstance(expr.index, ir.Constant):
-            return None
-        wanted = expr.index.value
-        direct = [place.at(expr.value)]
-        if isinstance(expr.value, (ir.Name, ir.Attribute)):
-            direct = self.flow.sources(place.at(expr.value))
-        if isinstance(expr.value, ir.Call) and self.flow.sources(direct[0]):
-            return None if not self._tuple_returns(direct[0], wanted) else self._tuple_returns(direct[0], wanted)
-        out: list[Place] = []
-        for candidate in direct:
-            value = candidate.expr
-            if isinstance(value, ir.Dict):
-                keys = [k.value if isinstance(k, ir.Constant) else None for k in value.keys]
-                if wanted in keys:
-                    out.append(candidate.at(value.values[keys.index(wanted)]))
-                    continue
-                return None
-            if (
-                isinstance(value, ir.Sequence)
-                and len(direct) == 1
-                and isinstance(wanted, int)
-                and -len(value.items) <= wanted < len(value.items)
-            ):
-                out.append(candidate.at(value.items[wanted]))
-                continue
-            return None
-        return out or None
-
-    def _tuple_returns(self, place: Place, wanted: object) -> list[Place] | None:
-        out = []
-        for returned in self.flow.sources(place):
-            value = returned.expr
-            if not (isinstance(value, ir.Sequence) and isinstance(wanted, int) and wanted < len(value.items)):
-                return None
-            out.append(returned.at(value.items[wanted]))
-        return out or None
-
-    def _call(self, place: Place, expr: ir.Call, path: tuple[Step, ...]) -> Iterator[Literal]:
-        callees = self.flow.callees(place)
-        own = [c.fn for c in callees if isinstance(c, Func) and not c.weak]
-        for fn in own:
-            if len(self.inside) < 12 and all(fn is not f for f, _, _ in self.inside):
-                self.inside.append((fn, expr, place))
-                yield from self._onward(self.flow.returns(fn), path)
-                self.inside.pop()
-        if own:
-            return
-        names = {c.name.rpartition(".")[2] for c in callees if isinstance(c, Ext)} or {ir.last_name(expr.func)}
-        arguments = [a.value for a in expr.args]
-        if "round" in names or names & {"getattr", "get", "getenv", "pop", "setdefault"}:
-            arguments = arguments[:1] if "round" in names else arguments[1:]
-            arguments = arguments[1:] if "getattr" in names else arguments
-        for value in arguments:
-            text = value.value if isinstance(value, ir.Constant) else None
-            if isinstance(text, str) and names & {"int", "float", "get", "getenv"} and _numeric_text(text):
-                yield Literal(place.at(value), path)
-            else:
-                yield from self._search(place.at(value), path)
-        if isinstance(expr.func, ir.Attribute) and not self._configured(expr.func):
-            yield from self._search(place.at(expr.func.value), path)
+    def _made_here(self, place: Place) -> bool:
+        # `config = replace(config, n_train=8_000)` in the search itself.
+        if place.fn is None or place.module not in self.modules:
+            return False
+        assert isinstance(place.expr, ir.Name)
+        found = self.origins.reaching(place).envs.get(id(place.expr), {}).get(place.expr.id, {})
+        made = [d.expr for d in found if d.kind == "value"]
+        return bool(made) and all(
+            isinstance(e, ir.Call) and (ir.last_name(e.func) in _COPIES or self.origins.classes(place.at(e))) for e in made
+        )
 
 
-def _operands(expr: ir.Expr) -> list[ir.Expr]:
-    if isinstance(expr, (ir.Compare, ir.Lambda)):
-        return []
-    if isinstance(expr, ir.IfExp):
-        return [expr.body, expr.orelse]
-    if isinstance(expr, ir.Comprehension):
-        return [p for p in (expr.element, expr.value, *(c.iter for c in expr.clauses)) if p is not None]
-    return [c for c in ir.children(expr) if isinstance(c, ir.Expr)]
+def _number(demand: Demand) -> float | None:
+    """The number that is demanded, as a literal, as text or as the value of an enumeration's member."""
+    expr = demand.expr
+    if any(step not in (("field", "value"), ("field", "real")) for step in demand.path):
+        return None
+    if isinstance(expr, ir.Constant) and isinstance(expr.value, str):
+        text = expr.value.replace("_", "").strip()
+        return float(text) if re.fullmatch(r"\d+(\.\d*)?(e\d+)?|\.\d+", text, re.I) else None
+    return numeric(expr)
 
 
 def numeric(expr: ir.Expr) -> float | None:
@@ -212,7 +140,3 @@ def numeric(expr: ir.Expr) -> float | None:
     if isinstance(expr, ir.Constant) and isinstance(expr.value, (int, float)) and not isinstance(expr.value, bool):
         return expr.value
     return None
-
-
-def _numeric_text(text: str) -> bool:
-    return text.replace("_", "").replace(".", "").strip().isdigit()
