@@ -191,7 +191,7 @@ class Backwards:
         for node in found:
             if node.value is not None:
                 path = demand.path
-                if isinstance(node, ir.Yield) and not node.delegate and path and path[0][0] in ("elem", "item"):
+                if isinstance(node, ir.Yield) and not node.delegate and path and path[0][0] in ("elem", "item", "enter"):
                     path = path[1:]
                 place = Place(node.value, fn.module, fn)
                 guards = self.statement_guards(place, node, frame) if isinstance(node, ir.Return) else ()

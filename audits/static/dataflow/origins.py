@@ -15,7 +15,7 @@ from audits.static.dataflow import outside
 from audits.static.dataflow.backwards import NEAR, PATH
 from audits.static.dataflow.demands import ELEMENT, Answer, Bound, Demand, Frame, field_names, is_infinite
 from audits.static.dataflow.flow import Place
-from audits.static.dataflow.reaching import Guard
+from audits.static.dataflow.reaching import ENTERED, Guard
 from audits.static.dataflow.variables import Variables
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo
@@ -126,26 +126,29 @@ class Origins(Variables):
                 return Answer("cycle")
         classes = self.classes(place)
         for cls in classes:
-            iterated = self._iterated(demand, cls) if path and path[0][0] == "elem" else []
-            if iterated:
-                out += iterated
+            inner = self._inner_values(demand, expr, cls) if path and path[0][0] in ("elem", "enter") else []
+            if inner:
+                out += inner
                 continue
-            if not path or path[0][0] == "elem":
+            rest = path[1:] if path and path[0] == ENTERED else path  # a context manager gives itself, as far as is known
+            if not rest or rest[0][0] == "elem":
                 return Answer("construct", self._parts(demand, expr))
-            out += self._constructed(demand, expr, cls)
+            out += self._constructed(replace(demand, path=rest), expr, cls)
         if out:
             return Answer("moved", tuple(out))
         if targets or classes:
             return Answer("unknown", self._parts(demand, expr))
         return self._outside(demand, expr)
 
-    def _iterated(self, demand: Demand, cls: ClassInfo) -> list[Demand]:
-        # What iterating over a new object of the packages yields.
+    def _inner_values(self, demand: Demand, call: ir.Call, cls: ClassInfo) -> list[Demand]:
+        # What iterating over a new object of the packages yields, or entering it in `with` gives.
         order = self.analysis.mro_cache.get(cls) or [cls]
-        for name, path in (("__iter__", demand.path), ("__next__", demand.path[1:]), ("__getitem__", demand.path[1:])):
+        rest = demand.path[1:]
+        names = (("__iter__", demand.path), ("__next__", rest), ("__getitem__", rest))
+        for name, path in names if demand.path[0] != ENTERED else (("__enter__", rest), ("__aenter__", rest)):
             for owner in order:
                 fn = owner.module.functions.get(f"{owner.qualname}.{name}")
-                found = self._returned(replace(demand, path=path), fn, None) if fn is not None else []
+                found = self.got(demand, fn, call, path) if fn is not None else []
                 if found:
                     return found
         return []

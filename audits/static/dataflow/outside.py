@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from audits.static.dataflow.reaching import Guard
+from audits.static.dataflow.reaching import ENTERED, Guard
 from audits.static.source import ir
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
         return [to(plain[1], path)]
     if name in ("copy", "deepcopy", "__copy__", "__deepcopy__", "model_copy") and not plain and method is not None:
         return [to(method, path)] if path or name == "model_copy" else []
+    if name == "enter_context" and plain:
+        return [to(plain[0], (ENTERED, *path))]
+    if name in ("nullcontext", "closing", "aclosing") and plain and path[:1] == (ENTERED,):
+        return [to(plain[0], path[1:])]
     if name in _COPIES and plain:
         return [to(plain[0], path)]
     if name in _AS_MAPPING and path:

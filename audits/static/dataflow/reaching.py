@@ -12,7 +12,8 @@ from typing import Any
 
 from audits.static.source import ir
 
-Path = tuple[tuple[str, object], ...]  # ("field", name), ("item", key) or ("elem", None), outermost first
+Path = tuple[tuple[str, object], ...]  # ("field", name), ("item", key), ("elem", None) or ENTERED, outermost first
+ENTERED = ("enter", None)  # what `with` binds to its target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ Env = dict[str, Alternatives]
 
 
 def step_text(step: tuple[str, object]) -> str:
-    """One step of a path as it is written: `.name`, `['key']` or `[*]`."""
+    """One step of a path as it is written: `.name`, `['key']`, `[*]` or `.__enter__()`."""
     kind, value = step
-    return f".{value}" if kind == "field" else f"[{value!r}]" if kind == "item" else "[*]"
+    return f".{value}" if kind == "field" else f"[{value!r}]" if kind == "item" else "[*]" if kind == "elem" else ".__enter__()"
 
 
 def access(expr: ir.Expr) -> tuple[str, Path] | None:
@@ -219,7 +220,7 @@ class Reaching:
         for item in node.items:
             env = self._expr(item.context, env)
             if item.target is not None:
-                env = self._target(item.target, item.context, (), env, item)
+                env = self._target(item.target, item.context, (ENTERED,), env, item)
             if isinstance(item.context, ir.Call) and ir.last_name(item.context.func) == "suppress":
                 suppressed = Guard("except", node)
         after = self._block(node.body, env, guards)

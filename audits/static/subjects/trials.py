@@ -151,14 +151,15 @@ class Trials:
         return any(ir.last_name(s.targets[0]) == self.key for s in fields)
 
     def _key_reads(self) -> list[Place]:
-        # `self.config.train.val_primary` in what a trial reaches.
+        # `self.config.train.val_primary` in what fit() runs.
         if self._reads is None:
             self._reads = []
-            for fn in self.reached:
+            for fn in self.origins.flow.cold_path(self.fits):
+                stored = {id(t) for n in ir.walk_own(fn.node.body) if isinstance(n, ir.Assign) for t in n.targets}
                 for node in ir.walk_own(fn.node.body):
-                    place = Place(node, fn.module, fn) if isinstance(node, ir.Attribute) and node.attr == self.key else None
-                    if place is not None and any(n in self.roots for n in (ir.dotted(place.expr) or "").split(".")[:-1]):
-                        self._reads += [place] if id(node) in self.origins.reaching(place).envs else []
+                    if isinstance(node, ir.Attribute) and node.attr == self.key and id(node) not in stored:
+                        if any(n in self.roots for n in (ir.dotted(node) or "").split(".")[:-1]):
+                            self._reads.append(Place(node, fn.module, fn))
         return self._reads
 
     def sets_primary(self, demand: Demand, depth: int = 24) -> bool | Place:
