@@ -106,6 +106,13 @@ class Backwards:
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
         return list(out.items())
 
+    def functions(self, place: Place) -> list[FunctionInfo]:
+        """The packages' functions that an expression stands for."""
+        if isinstance(place.expr, ir.Lambda):
+            found = self.analysis.project.function_of.get(place.expr.function)
+            return [found] if found is not None else []
+        return [v.fn for v in self.values(place) if isinstance(v, Func) and not v.weak]
+
     def classes(self, place: Place) -> list[ClassInfo]:
         """The packages' classes that a call constructs."""
         return [c.cls for c in self.flow.callees(place) if isinstance(c, Cls)]

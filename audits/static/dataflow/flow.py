@@ -208,6 +208,13 @@ class Flow:
                     text = plain[-2] if len(plain) > 1 else None
                     if isinstance(text, ir.Constant) and (ir.last_name(plain[0]) == "self" or plain[0] is text):
                         out.setdefault((owner, str(text.value)), []).append(Place(plain[-1], fn.module, fn))
+        for module in self.analysis.project.modules.values():
+            # `Limits.train = 8_000` beside the class.
+            for node in module.tree.body:
+                for target in node.targets if isinstance(node, ir.Assign) and node.value is not None else ():
+                    owner = module.classes.get(ir.last_name(target.value)) if isinstance(target, ir.Attribute) else None
+                    if owner is not None and isinstance(node, ir.Assign) and node.value is not None:
+                        out.setdefault((owner, ir.last_name(target)), []).append(Place(node.value, module, None))
         for cls in self.analysis.project.classes:
             fields = []
             for statement in cls.node.body:

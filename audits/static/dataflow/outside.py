@@ -61,6 +61,8 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
         return [to(plain[1], path)]
     if name in ("copy", "deepcopy", "__copy__", "__deepcopy__", "model_copy") and not plain and method is not None:
         return [to(method, path)] if path or name == "model_copy" else []
+    if name in ("DataLoader", "Subset") and plain and path[:1] == (("field", "dataset"),):
+        return [to(plain[0], path[1:])]
     if name == "enter_context" and plain:
         return [to(plain[0], (ENTERED, *path))]
     if name in ("nullcontext", "closing", "aclosing") and plain and path[:1] == (ENTERED,):
@@ -95,6 +97,19 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
     if name in ("chain", "from_iterable"):
         return [to(p, path if name == "chain" else (_ELEMENT, *path)) for p in plain]
     return []
+
+
+def held(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
+    """What an outside call may take its value from beside its arguments themselves: what they hold, and what they return when called."""
+    out: list[Demand] = []
+    for arg in expr.args:
+        place = demand.place.at(arg.value)
+        if isinstance(arg.value, (ir.Name, ir.Attribute)) and arg.keyword is None:
+            out.append(origins.to(demand, arg.value, (_ELEMENT,)))
+        if arg.keyword is None and ir.last_name(expr.func) not in ("filter", "filterfalse", "takewhile", "dropwhile"):
+            for fn in origins.functions(place):
+                out += [origins.at(demand, r, (), None) for r in origins.flow.returns(fn)]
+    return out
 
 
 def _mapped(origins: Origins, demand: Demand, expr: ir.Call, plain: list[ir.Expr]) -> list[Demand]:

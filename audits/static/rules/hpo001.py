@@ -53,6 +53,7 @@ _SUBSETS = {
     "RandomSampler": 2, "SubsetRandomSampler": 0, "WeightedRandomSampler": 1, "Subset": 1, "random_split": 1, "islice": 1, "take": 0,
     "select": 0, "head": 0, "narrow": 2, "sample": 0,
 }  # fmt: skip
+_NEUTRAL = (0, 1, -1)  # of a bound: from the start, to the end, backwards
 _DATA_WORDS = re.compile(r"data|train|val|test|ind(ex|ices)|idx|perm|order|sample|scene|shard|subset|split|loader", re.I)
 
 
@@ -240,13 +241,14 @@ def _subset_sinks(
             position = _SUBSETS.get(name)
             if position is not None and (name in _ONLY_DATA or (own and (name == "islice" or method))):
                 plain = [a.value for a in node.args if a.keyword is None]
-                if len(plain) > position:
-                    yield f"the size of a {name}", plain[position]
+                sized = plain[position:] if name == "islice" else plain[position : position + 1]  # `islice(data, start, stop)`
+                yield from ((f"the size of {name}", p) for p in sized if numeric(p) not in _NEUTRAL)
                 yield from ((f"{name}.{a.keyword}", a.value) for a in node.args if a.keyword in ("indices", "lengths", "num_samples"))
             if own:
                 yield from _passed(flow.callees(Place(node, module, fn)), node, _COUNTS.difference(sizes))
         elif own and isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and _mentions_data(node.value):
-            yield from (("a slice of data", b) for b in (node.index.lower, node.index.upper, node.index.step) if b is not None)
+            bounds = (node.index.lower, node.index.upper, node.index.step)
+            yield from (("a slice of data", b) for b in bounds if b is not None and numeric(b) not in _NEUTRAL)
         elif own and isinstance(node, (ir.For, ir.While, ir.CompFor)):
             yield from _stopped(node)
 
@@ -254,6 +256,7 @@ def _subset_sinks(
 def _stopped(node: ir.For | ir.While | ir.CompFor) -> Iterator[tuple[str, ir.Expr]]:
     """What a loop over data is stopped or filtered by: `if i >= 5_000: break`."""
     tests: list[ir.Expr] = []
+    own = {n.id for n in ir.walk(node.target) if isinstance(n, ir.Name)} if not isinstance(node, ir.While) else set()
     if isinstance(node, ir.CompFor):
         tests = node.ifs if _mentions_data(node.iter) else []
     elif isinstance(node, ir.For):
@@ -265,8 +268,12 @@ def _stopped(node: ir.For | ir.While | ir.CompFor) -> Iterator[tuple[str, ir.Exp
         for part in ir.walk(test):
             if isinstance(part, ir.Compare) and set(part.ops) <= {"<", "<=", ">", ">=", "=="}:
                 sides = [part.left, *part.comparators]
-                named = [s for s in sides if isinstance(s, (ir.Name, ir.Attribute)) or abs(numeric(s) or 0) >= _SIZE]
+                named = [s for s in sides if _bounds(s) and not (isinstance(s, ir.Name) and s.id in own)]
                 yield from (("the end of a loop over data", s) for s in named)
+
+
+def _bounds(side: ir.Expr) -> bool:
+    return isinstance(side, (ir.Name, ir.Attribute)) or abs(numeric(side) or 0) >= _SIZE
 
 
 def _leaves(node: ir.Stmt) -> bool:

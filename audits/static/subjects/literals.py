@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from audits.static.analysis.values import Inst
 from audits.static.dataflow.flow import Place
 from audits.static.dataflow.origins import Answer, Demand, Origins
+from audits.static.dataflow.outside import held
 from audits.static.findings import Step
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, ModuleInfo
@@ -75,6 +76,8 @@ class LiteralSearch:
             chosen = _ENTRIES.get(name)
             if chosen is not None:
                 following = [self.origins.to(demand, a.value, ()) for a in expr.args[chosen]]
+            elif name != "len" and not demand.path:
+                following += held(self.origins, demand, expr)
         return following
 
     def _parsed(self, demand: Demand) -> list[Demand]:

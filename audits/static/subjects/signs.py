@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from audits.static.analysis.values import Ext
 from audits.static.dataflow.expressions import operands_of
 from audits.static.dataflow.origins import Answer, Demand, Frame, Origins, is_infinite
+from audits.static.dataflow.outside import held
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
 from audits.static.subjects.literals import numeric
@@ -43,7 +45,7 @@ class Signs:
             if trained and isinstance(demand.expr, ir.Attribute):
                 return self._in_trainer(demand, answer)
             if isinstance(demand.expr, ir.Call) and answer.kind == "outside":
-                return answer.demands if ir.last_name(demand.expr.func) != "fit" else ()
+                return [*answer.demands, *held(self.origins, demand, demand.expr)] if ir.last_name(demand.expr.func) != "fit" else ()
             return answer.kind not in ("parameter", "cycle", "function")
 
         for place in self.origins.flow.returns(trial):
@@ -74,7 +76,9 @@ class Signs:
         if not isinstance(expr, ir.Call):
             return None
         name = ir.last_name(expr.func)
-        given = operands_of(expr)
+        receivers = self.origins.flow.receivers(demand.place.at(expr.func))
+        plain = [a.value for a in expr.args if a.keyword is None]
+        given = plain if receivers and all(isinstance(r, Ext) for r in receivers) else operands_of(expr)
         if name in _NEGATIONS:
             return _at(demand, given[0]) if given else None
         if name in _TURNED and len(given) > 1:

@@ -125,7 +125,7 @@ class Trials:
 
         def visit(demand: Demand, answer: Answer) -> bool:
             place = demand.place
-            if demand.path and self._own_parameter(demand):
+            if demand.path and (answer.kind == "parameter" or self._own_parameter(demand)):
                 results.append(False)
             elif answer.kind == "moved":
                 return True
@@ -157,9 +157,9 @@ class Trials:
             for fn in self.origins.flow.cold_path(self.fits):
                 stored = {id(t) for n in ir.walk_own(fn.node.body) if isinstance(n, ir.Assign) for t in n.targets}
                 for node in ir.walk_own(fn.node.body):
-                    if isinstance(node, ir.Attribute) and node.attr == self.key and id(node) not in stored:
-                        if any(n in self.roots for n in (ir.dotted(node) or "").split(".")[:-1]):
-                            self._reads.append(Place(node, fn.module, fn))
+                    found = access(node) if isinstance(node, (ir.Attribute, ir.Subscript)) and id(node) not in stored else None
+                    if found is not None and found[1][-1][1] == self.key and {found[0], *(k for _, k in found[1])} & {*self.roots}:
+                        self._reads.append(Place(node, fn.module, fn))
         return self._reads
 
     def sets_primary(self, demand: Demand, depth: int = 24) -> bool | Place:
@@ -282,7 +282,9 @@ class Trials:
                 elif isinstance(node, (ir.AugAssign, ir.Delete, ir.For)):
                     targets = [node.target]
                 for target in [i for t in targets for i in (t.items if isinstance(t, ir.Sequence) else [t])]:
-                    if isinstance(target, (ir.Attribute, ir.Subscript)):
+                    if self._rebinds(fn, target):
+                        yield Place(target, fn.module, fn), Place(target, fn.module, fn)
+                    elif isinstance(target, (ir.Attribute, ir.Subscript)):
                         yield Place(target, fn.module, fn), Place(_unwrapped(target.value), fn.module, fn)
                     elif isinstance(node, ir.AugAssign) and node.op == "|":
                         yield Place(target, fn.module, fn), Place(target, fn.module, fn)
@@ -291,8 +293,19 @@ class Trials:
                     if written is not None:
                         yield Place(node, fn.module, fn), Place(_unwrapped(written), fn.module, fn)
 
+    def _rebinds(self, fn: FunctionInfo, target: ir.Expr) -> bool:
+        # `self.config = ...` of the object whose method is the trial, or `CONFIG = ...` of a module.
+        if isinstance(target, ir.Name):
+            return target.id in fn.scope.outer and self._named_config(target)
+        first = fn.node.params[0].name if fn.cls is not None and fn.node.params else ""
+        lasting = any(t.cls is fn.cls for t in self.trials) and fn.node.name != "__init__"
+        own = isinstance(target, ir.Attribute) and isinstance(target.value, ir.Name) and target.value.id == first
+        return own and lasting and isinstance(target, ir.Attribute) and target.attr in self.roots
+
     def shared(self, place: Place) -> bool:
         """Whether an object is configuration that the trial did not make."""
+        if place.fn is not None and self._rebinds(place.fn, place.expr):
+            return True
         found = [False]
         marked = self._named_config(place.expr) or self._typed_config(place)
 
