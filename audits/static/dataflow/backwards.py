@@ -104,7 +104,16 @@ class Backwards:
             elif isinstance(callee, Inst):
                 interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
+                out.update(dict.fromkeys(self._described(callee.cls), False))
         return list(out.items())
+
+    def _described(self, cls: ClassInfo) -> list[FunctionInfo]:
+        # What the attribute gives whose descriptor an object is.
+        for owner in self.analysis.mro_cache.get(cls) or [cls]:
+            getter = owner.module.functions.get(f"{owner.qualname}.__get__")
+            if getter is not None:
+                return [fn for r in self.flow.returns(getter) for fn in self.functions(r)]
+        return []
 
     def functions(self, place: Place) -> list[FunctionInfo]:
         """The packages' functions that an expression stands for."""

@@ -265,7 +265,9 @@ class Origins(Variables):
         return Answer("moved", tuple(out if expr.op == "or" else out[-1:]))
 
     def _operated(self, demand: Demand, expr: ir.Expr) -> Answer | None:
-        # An operator of one of the packages' own classes is a call of its method.
+        # An operator of one of the packages' own classes is a call of its method; a display is none of them, whatever it holds.
+        if isinstance(expr, ir.Subscript) and isinstance(expr.value, (ir.Sequence, ir.Dict, ir.Comprehension)):
+            return None
         calls = self.flow.unit(demand.place).calls
         made = [c for c in self.analysis.operations.get(expr, {}).values() if c in calls]
         answers = [self._call(replace(demand, place=demand.place.at(c)), c) for c in made]

@@ -75,10 +75,7 @@ class Signs:
             return self._operator(demand, expr.op, expr.left, expr.right)
         if not isinstance(expr, ir.Call):
             return None
-        name = ir.last_name(expr.func)
-        receivers = self.origins.flow.receivers(demand.place.at(expr.func))
-        plain = [a.value for a in expr.args if a.keyword is None]
-        given = plain if receivers and all(isinstance(r, Ext) for r in receivers) else operands_of(expr)
+        name, given = self._called(demand, expr)
         if name in _NEGATIONS:
             return _at(demand, given[0]) if given else None
         if name in _TURNED and len(given) > 1:
@@ -91,6 +88,15 @@ class Signs:
         if len(given) > 1 and (name in _DIFFERENCES or name in _QUOTIENTS):
             return self._operator(demand, "-" if name in _DIFFERENCES else "/", given[0], given[1])
         return None
+
+    def _called(self, demand: Demand, call: ir.Call) -> tuple[str, list[ir.Expr]]:
+        """The name of what a call runs, and its operands: those that `partial` has bound, the receiver, the arguments."""
+        outside = [c.name.rpartition(".")[2] for c in self.origins.flow.callees(demand.place) if isinstance(c, Ext)]
+        early = [a.value for _, args, _ in self.origins.partials(demand.place, demand.frame) for a in args]
+        plain = [a.value for a in call.args if a.keyword is None]
+        receivers = self.origins.flow.receivers(demand.place.at(call.func))
+        library = early or (receivers and all(isinstance(r, Ext) for r in receivers))
+        return outside[0] if len(outside) == 1 else ir.last_name(call.func), [*early, *plain] if library else operands_of(call)
 
     def _operator(self, demand: Demand, op: str, left: ir.Expr, right: ir.Expr) -> Demand | None:
         one, two = _at(demand, left), _at(demand, right)
@@ -133,12 +139,13 @@ class Signs:
         return any((numeric(d.expr) or 0) < 0 for d, _ in self._ends(demand)) or (numeric(demand.expr) or 0) < 0
 
     def _scored(self, demand: Demand) -> bool:
-        """Whether what fit() returned is in a value."""
+        """Whether the best value that fit() returned is in a value."""
         found = [False]
 
         def visit(current: Demand, answer: Answer) -> bool:
-            found[0] = found[0] or self.trials.is_fit(current.place)
-            return not found[0] and answer.kind not in ("parameter", "cycle", "function")
+            fit = self.trials.is_fit(current.place)
+            found[0] = found[0] or (fit and self.trials.is_best(current))
+            return not fit and not found[0] and answer.kind not in ("parameter", "cycle", "function")
 
         self.origins.walk(demand, visit, _NEAR)
         return found[0]

@@ -170,7 +170,8 @@ class Trials:
         if isinstance(expr, (ir.IfExp, ir.BoolOp)):
             parts = [expr.body, expr.orelse] if isinstance(expr, ir.IfExp) else expr.values
             return self._all([self._part(demand, p) for p in parts], depth)
-        sites = list(self._sites(demand, expr))
+        elsewhere = self._other_sections(expr) | _merged_over(expr)
+        sites = list(self._sites(demand, expr, elsewhere))
         if sites:
             bad = next((s for s in sites if not self._accepted(s)), None)
             return True if bad is None else bad.place
@@ -190,12 +191,12 @@ class Trials:
                     return found
                 if any(t for t, _ in self.origins.targets(demand.place) if not _builds(t)):
                     return False
-            parts = [a.value for a in expr.args]
+            parts = [a.value for a in expr.args if id(a.value) not in elsewhere]
             parts += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
             return self._any([self._part(demand, p) for p in parts], depth)
         if isinstance(expr, (ir.Attribute, ir.Subscript, ir.NamedExpr, ir.Starred, ir.Await)):
             return self.sets_primary(self._part(demand, expr.value), depth - 1)
-        inner = [c for c in ir.children(expr) if isinstance(c, ir.Expr)]
+        inner = [c for c in ir.children(expr) if isinstance(c, ir.Expr) and id(c) not in elsewhere]
         return self._any([self._part(demand, p) for p in inner], depth)
 
     def _part(self, demand: Demand, expr: ir.Expr) -> Demand:
@@ -212,8 +213,10 @@ class Trials:
         results = [self.sets_primary(d, depth - 1) for d in demands]
         return next((r for r in results if isinstance(r, Place)), any(r is True for r in results))
 
-    def _sites(self, demand: Demand, expr: ir.Expr) -> Iterator[Demand]:
+    def _sites(self, demand: Demand, expr: ir.Expr, elsewhere: set[int]) -> Iterator[Demand]:
         for node in ir.walk(expr):
+            if id(node) in elsewhere:
+                continue
             if isinstance(node, ir.Arg) and node.keyword == self.key:
                 yield self._part(demand, node.value)
             elif isinstance(node, ir.Dict):
@@ -229,6 +232,19 @@ class Trials:
             elif isinstance(node, ir.Constant) and isinstance(node.value, str) and re.search(rf"\b{self.key}\s*=\s*['\"]?\w", node.value):
                 text = re.sub(rf".*\b{self.key}\s*=\s*['\"]?(\w+).*", r"\1", node.value, flags=re.S)
                 yield self._part(demand, ir.Constant(node.line, node.column, node.end_line, node.end_column, text))
+
+    def _other_sections(self, expr: ir.Expr) -> set[int]:
+        # `{"loss": {"val_primary": ...}}` where the key is read in the section `train`.
+        read = {r[1][-2][1] for p in self._key_reads() if (r := access(p.expr)) is not None and len(r[1]) > 1}
+        if not read or read & {*self.roots}:
+            return set()
+        pairs: list[tuple[object, ir.Expr]] = []
+        for node in ir.walk(expr):
+            if isinstance(node, ir.Dict):
+                pairs += [(k.value, v) for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ir.Constant)]
+            elif isinstance(node, ir.Arg) and node.keyword is not None:
+                pairs.append((node.keyword, node.value))
+        return {id(v) for k, v in pairs if isinstance(v, ir.Dict) and k not in read}
 
     def _may_hold(self, demand: Demand, spread: ir.Expr) -> bool:
         # A mapping that is spread later would win.
@@ -318,6 +334,8 @@ class Trials:
                 return False
             if isinstance(expr, ir.Call):
                 name = ir.last_name(expr.func)
+                if name == "type" and len(expr.args) == 1:
+                    return answer.demands
                 deep = any(a.keyword == "deep" and getattr(a.value, "value", False) is True for a in expr.args)
                 if name in _DEEP or deep or (name in _SHALLOW and not demand.path and not self.origins.targets(demand.place)):
                     return False
@@ -440,6 +458,17 @@ def _enclosing(fn: FunctionInfo) -> Iterator[FunctionInfo]:
 
 def _builds(fn: FunctionInfo) -> bool:
     return bool(re.search(r"build|make|create|from_|merge|with_|replaced|load|parse|validate|apply|override", fn.node.name))
+
+
+def _merged_over(expr: ir.Expr) -> set[int]:
+    # `merge({"train": {...}}, {"train": config.train.model_dump()})`: what comes later wins.
+    out: set[int] = set()
+    for call in ir.walk(expr):
+        if isinstance(call, ir.Call) and re.search(r"merge|update|combine|overlay|override", ir.last_name(call.func)):
+            for earlier, later in itertools.combinations([a.value for a in call.args if a.keyword is None], 2):
+                if any(isinstance(n, ir.Call) and ir.last_name(n.func) in _DEEP for n in ir.walk(later)):
+                    out |= {id(n) for n in ir.walk(earlier)}
+    return out
 
 
 def _name(expr: ir.Expr) -> str:
