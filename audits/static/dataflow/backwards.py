@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from audits.static.analysis import lookup
+from audits.static.analysis.classes import meta_calls
 from audits.static.analysis.engine import Unit
 from audits.static.analysis.interp import _Silent
 from audits.static.analysis.values import Cls, Func, Inst, Values
@@ -60,6 +61,7 @@ class Backwards:
         self._values: dict[tuple[int, FunctionInfo | ModuleInfo], Values] = {}
         self._returns: dict[FunctionInfo, list[ir.Return | ir.Yield]] = {}
         self._asked: set[int] = set()
+        self._meta: dict[ClassInfo, list[FunctionInfo]] = {}
         self._got: dict[tuple[int, int], ir.Call] = {}
         self._scores: dict[str, frozenset[str]] = {}
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
@@ -105,7 +107,16 @@ class Backwards:
                 interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
                 out.update(dict.fromkeys(self._described(callee.cls), False))
+            elif isinstance(callee, Cls):
+                out.update(dict.fromkeys(self._metacalls(callee.cls), True))
         return list(out.items())
+
+    def _metacalls(self, cls: ClassInfo) -> list[FunctionInfo]:
+        # What a metaclass runs where the class is called.
+        if cls not in self._meta:
+            interp = _Silent(self.analysis, Unit(cls.module, None, hot=False, settled=True))
+            self._meta[cls] = meta_calls(interp, cls)
+        return self._meta[cls]
 
     def _described(self, cls: ClassInfo) -> list[FunctionInfo]:
         # What the attribute gives whose descriptor an object is.
@@ -124,7 +135,7 @@ class Backwards:
 
     def classes(self, place: Place) -> list[ClassInfo]:
         """The packages' classes that a call constructs."""
-        return [c.cls for c in self.flow.callees(place) if isinstance(c, Cls)]
+        return [c.cls for c in self.flow.callees(place) if isinstance(c, Cls) and not self._metacalls(c.cls)]
 
     def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = LIMIT,
              *, apart: bool = False) -> bool:  # fmt: skip

@@ -185,7 +185,7 @@ class Trials:
             return self._all(list(answer.demands), depth) if answer.demands and not answer.kind.startswith("mixed") else False
         if isinstance(expr, ir.Call):
             answer = self.origins.step(Demand(demand.place, (), demand.frame))
-            if answer.kind == "moved" and answer.demands:
+            if answer.kind == "moved" and answer.demands and not _merged_over(expr):
                 found = self._all(list(answer.demands), depth)
                 if found is not False or not self.origins.flow.constructions:
                     return found
