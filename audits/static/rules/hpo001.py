@@ -23,8 +23,8 @@ MANUAL = """\
 A search that was tuned on sizes written into the code keeps them when the data grows. Every value that reaches one of
 `hpo.size-arguments` - as a keyword, positional argument, variable, field, dictionary key, default or text such as
 "n_train=8000" - in the `hpo.modules` or in anything that the objective reaches, and every subset, slice or range of
-data in the `hpo.modules`, is followed backwards through variables, helpers, defaults and fields. It must end in
-configuration or the manifest; a literal number on the way is a finding, with the path to it. The neutral 0 and 1 are
+data in the `hpo.modules`, is followed backwards through variables, helpers, defaults and fields; so are samplers and
+subsets in all that a trial reaches, and what a loop over data is cut short by. It must end in configuration or the manifest; a literal number on the way is a finding, with the path to it. The neutral 0 and 1 are
 allowed inside an expression (`max(1, n)`, `n - 1`), not as the whole value. Conditions, keys and plain indices are
 not part of the flow. Fields of configuration classes end the search: there a default is configuration.
 """
@@ -313,6 +313,16 @@ _VALID = (
     _case("a suggestion of something else", "trial.suggest_int('width', 16, 256)\n    return fit(n_train=len(data))"),
     _case("a helper called elsewhere with a literal", "return fit(n_train=twice(len(data)))",
           before="def twice(n):\n    return n + n\nLIMIT = twice(50_000)\n"),
+    _case("a default of the configuration's own class", "return fit(n_train=plan_of(cfg).total)",
+          before="from pkg.plans import PlanConfig\ndef plan_of(cfg):\n    return PlanConfig(share=cfg.hpo.f)\n",
+          plans="class PlanConfig:\n    total: int = 80_000\n    def __init__(self, share):\n        self.share = share\n"),
+    _case("a copy of configuration",
+          "from dataclasses import replace\n    config = replace(cfg, seed=80_000)\n    return fit(n_train=config.n)"),
+    _case("bounds from the start",
+          "from itertools import islice\n    return fit(data=list(islice(data, 0, cfg.hpo.n)), more=data[0:cfg.hpo.n])"),
+    _case("a loop that is counted", "rows = []\n    for i, row in enumerate(data):\n        if i >= cfg.hpo.n:\n            break\n"
+          "        rows.append(row)\n    return fit(data=rows)"),
+    _case("the batch size of a loader", "loader = DataLoader(data, 64)\n    return fit(n_train=len(loader.dataset))"),
     _case("the last of a list", "return fit(n_train=manifest.counts[-1])"),
 )  # fmt: skip
 _INVALID = (
@@ -360,10 +370,36 @@ _INVALID = (
     _case("a star import", "return fit(n_train=SIZE)", before="from pkg.sizes import *\n", sizes="SIZE = 80_000\n"),
     _case("a formatted command-line text", "return cfg.parse([f'--data.n_train={80_000}'])"),
     _case("a list that is filled", "sizes = []\n    sizes.append(80_000)\n    return fit(n_train=sizes[0])"),
+    _case("a positional argument of a constructor", "return Plan(80_000)",
+          before="from dataclasses import dataclass\n@dataclass\nclass Plan:\n    n_train: int\n"),
+    _case("a copy of configuration that sets it",
+          "from dataclasses import replace\n    config = replace(cfg, n=80_000)\n    return fit(n_train=config.n)"),
+    _case("an argument of partial", "from functools import partial\n    return fit(n_train=partial(share, 0.25)(cfg))",
+          before="def share(fraction, cfg):\n    return int(fraction * cfg.hpo.n)\n"),
+    _case("numeric text far away", "import os\n    return fit(n_train=int(os.getenv('N') or '80000'))"),
+    _case("a subset in another module", "from pkg.deep import part\n    return fit(data=part(data))",
+          deep="def part(data):\n    return Subset(data, range(80_000))\n"),
+    _case("a sampler", "return fit(data=DataLoader(data, sampler=RandomSampler(data, True, 80_000)))"),
+    _case("every tenth", "return fit(data=data[::10])"),
+    _case("a loop that is cut short", "rows = []\n    for i, row in enumerate(data):\n        if i >= 80_000:\n            break\n"
+          "        rows.append(row)\n    return fit(data=rows)"),
+    _case("an option of the search itself", "import argparse\n    parser = argparse.ArgumentParser()\n"
+          "    parser.add_argument('--rows', type=int, default=80_000)\n    return fit(n_train=parser.parse_args().rows)"),
+    _case("what a context manager gives", "with Sized() as size:\n        return fit(n_train=size)",
+          before="class Sized:\n    def __enter__(self):\n        return 80_000\n    def __exit__(self, *error):\n        return None\n"),
+    _case("a sum over a list", "sizes = []\n    sizes.append(80_000)\n    return fit(n_train=sum(sizes))"),
+    _case("a constant set beside its class", "return fit(n_train=Plan().size)", before="class Plan:\n    pass\nPlan.size = 80_000\n"),
+    _case("a metaclass", "return fit(n_train=Plan(cfg))", before="class Meta(type):\n    def __call__(cls, cfg):\n        return 80_000\n"
+          "class Plan(metaclass=Meta):\n    pass\n"),
+    _case("a descriptor", "return fit(n_train=Plan().size(cfg))", before="def fixed(cfg):\n    return 80_000\nclass Size:\n"
+          "    def __get__(self, instance, owner):\n        return fixed\nclass Plan:\n    size = Size()\n"),
     _case("a field", "return Plan(cfg).run()", before="class Plan:\n    def __init__(self, cfg):\n        self.size = 80_000\n"
           "    def run(self):\n        return fit(n_train=self.size)\n"),
 )  # fmt: skip
-_LIMITS = (_case("a size read from a file", "return fit(n_train=int(open('size.txt').read()))"),)
+_LIMITS = (
+    _case("a size in a text that is parsed", "import json\n    return fit(n_train=json.loads('{\"n\": 80000}')['n'])"),
+    _case("a size read from a file", "return fit(n_train=int(open('size.txt').read()))"),
+)
 
 RULE = Rule(
     code="HPO001",

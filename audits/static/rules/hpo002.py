@@ -189,6 +189,16 @@ RULE = Rule(
         _study("a reason above", "\n        # the composite score is lower-is-better\n        direction='minimize',\n    "),
         _study("a named direction", "direction=DIRECTION", "DIRECTION = 'minimize'  # lower scores are better\n"),
         _study("the enumeration", "direction=optuna.study.StudyDirection.MINIMIZE  # lower is better\n    "),
+        _case(
+            "a partial",
+            study=(
+                "import functools\nmake = functools.partial(optuna.create_study, direction='minimize')  # lower is better\n"
+                "def main():\n    return make(study_name='x')\n"
+            ),
+        ),
+        _study("an entry of a table", "direction=WAYS['loss']", "WAYS = {'loss': 'minimize', 'gain': 'maximize'}  # losses fall\n"),
+        _case("a wrapper that hands on", study=_STUDY + "def run(study):\n    study.optimize(lambda trial: float(objective(trial)))\n"),
+        _case("neutral arithmetic", "return +trainer.fit() * 1 - 0"),
         _case("a penalty for a failed trial", "return float('inf') if trial is None else trainer.fit()"),
         _case("another negation", "trial.report(-1.0, 0)\n    gain = -trainer.size\n    return trainer.fit()"),
         _case(
@@ -226,6 +236,37 @@ RULE = Rule(
         _case("negated in a generator", "return next(-x for x in [trainer.fit()])"),
         _case("a product with minus one", "import math\n    return math.prod([trainer.fit(), -1])"),
         _case("taken from a variable", "top = trainer.top\n    return top - trainer.fit()"),
+        _case("negated in optimize", study=_STUDY + "def run(study):\n    study.optimize(lambda trial: -objective(trial))\n"),
+        _case(
+            "taken from one around the objective",
+            study=(_STUDY + "def around(trial):\n    return 1 - objective(trial)\ndef run(study):\n    study.optimize(around)\n"),
+        ),
+        _case(
+            "a property of the result",
+            "return trainer.fit().utility",
+            tools=(
+                "class Result:\n    def __init__(self, best):\n        self.best = best\n    @property\n    def utility(self):\n"
+                "        return -self.best\nclass Trainer:\n    def fit(self):\n        return Result(self.best)\n"
+                "def helper(x):\n    return x\n"
+            ),
+        ),
+        _case(
+            "a method of the result",
+            "return trainer.fit().utility()",
+            tools=(
+                "class Result:\n    def __init__(self, best):\n        self.best = best\n    def utility(self):\n"
+                "        return 1 / (1 + self.best)\nclass Trainer:\n    def fit(self):\n        return Result(self.best)\n"
+                "def helper(x):\n    return x\n"
+            ),
+        ),
+        _case(
+            "negated by the trainer",
+            tools="class Trainer:\n    def fit(self):\n        return -self.best\ndef helper(x):\n    return x\n",
+            returned="return trainer.fit()",
+        ),
+        _case("a partial product", "import functools, operator\n    return functools.partial(operator.mul, -1)(trainer.fit())"),
+        _case("a method's product", "import torch\n    return torch.tensor(trainer.fit()).mul(-1).item()"),
+        _case("a sum over a list", "values = []\n    values.append(-trainer.fit())\n    return sum(values)"),
         _case("inverted", "return 1.0 / trainer.fit()"),
         _case("times minus one", "return trainer.fit() * -1"),
         _case("times a negative constant", "sign = -1.0\n    return sign * trainer.fit()"),

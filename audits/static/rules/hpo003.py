@@ -21,7 +21,8 @@ on every way it must be what `selection.trainer` (or a method named fit) returne
 result - or infinity for a trial that failed; a loss, another field, a constant or a sum of things is a finding. What
 that fit() was called on and with must set `selection.primary-key` literally to a value that means the score on
 every way ("k_loc" or "metrics", or what the code compares the key with, limits it to, or else has as its default):
-by keyword, dictionary key, dotted key, command-line text, or by writing to a copy. And nothing that a trial reaches
+by keyword, dictionary key, dotted key, command-line text, or by writing to a copy; where what fit() runs reads the key,
+and the way there can be followed to its end, that decides. And nothing that a trial reaches
 may write to configuration that the trial did not make: attributes, items, setattr, update, `__dict__`, vars, also
 through aliases, sections and helpers, and also if it is restored later. A copy is `replace`, a constructor,
 `model_validate`, `deepcopy` or a dump; what hangs below a shallow copy is still shared.
@@ -80,9 +81,11 @@ def _primary(search: Trials, demand: Demand) -> Iterator[tuple[Place, str, tuple
     if decided is True:
         return
     direct = [a.value for a in call.args if a.keyword == search.key]
-    results: list[bool | Place] = [decided] if decided is not None else [
-        search.sets_primary(Demand(demand.place.at(call if direct else p), (), demand.frame)) for p in (direct or parts)
-    ]
+    results: list[bool | Place] = (
+        [decided]
+        if decided is not None
+        else [search.sets_primary(Demand(demand.place.at(call if direct else p), (), demand.frame)) for p in (direct or parts)]
+    )
     bad = next((r for r in results if isinstance(r, Place)), None)
     if bad is not None:
         yield bad, f"a trial must set {search.key!r} to {search.wanted!r} itself, whatever the configuration says", demand.trail
@@ -113,10 +116,23 @@ _INNER = (
 _RUN = "return Trainer(cfg).fit().objective"
 
 
+_TUNED = (
+    "@dataclass\nclass Section:\n    lr: float = 1.0\n    val_primary: str = 'k_loc'\n@dataclass\nclass Config:\n    train: Section\n"
+    "def tuned(base, **given):\n    return replace(base, train=replace(base.train, **given))\n"
+)
+
+
 def _case(name: str, body: str, *, arguments: str = "trial, config", rest: str = "") -> Case:
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    head = "import copy\nimport math\nfrom dataclasses import replace\nfrom pkg.train import Trainer\n"
+    head = "import copy\nimport math\nfrom dataclasses import dataclass, replace\nfrom pkg.train import Trainer\n"
     return Case(name, {"pkg/__init__.py": "", "pkg/train.py": _TRAIN, "pkg/hpo.py": f"{head}def objective({arguments}):\n{lines}{rest}"})
+
+
+def _read(name: str, made: str) -> Case:
+    """The trainer reads the key where the trial has set it."""
+    files = dict(_case(name, f"lr = trial.suggest_float('lr', 0, 1)\ncfg = {made}\n{_RUN}", rest=_TUNED).files)
+    files["pkg/train.py"] = _TRAIN.replace("Result(self.best", "Result(self.best if self.config.train.val_primary == 'k_loc' else 1.0")
+    return Case(name, files)
 
 
 def _other(name: str, value: str = "composite") -> Case:
@@ -149,6 +165,22 @@ RULE = Rule(
         ),
         _case("a failed trial", _COPY + "result = Trainer(cfg).fit()\nreturn result.objective if result.epochs else math.inf"),
         _case("an enclosed trial", _INNER, arguments="config"),
+        _case(
+            "a cached property",
+            "return Run(config).cfg_run()",
+            rest=(
+                "import functools\nclass Run:\n    def __init__(self, base):\n        self.base = base\n    @functools.cached_property\n"
+                "    def cfg(self):\n        return self.base.replaced(train={'val_primary': 'k_loc'})\n    def cfg_run(self):\n"
+                "        return Trainer(self.cfg).fit().objective\n"
+            ),
+        ),
+        _case(
+            "a name that a loop binds",
+            "name = None\nfor _ in config.names:\n    name = 'k_loc'\n" + _COPY.replace("'k_loc'", "name") + _RUN,
+        ),
+        _read("a positional argument", "Config(Section(lr, 'k_loc'))"),
+        _read("keywords handed on", "tuned(config, val_primary='k_loc')"),
+        _case("neutral arithmetic", _COPY + "return +Trainer(cfg).fit().objective * 1"),
         _case("notes of the trial", _COPY + "trial.user_attrs['lr'] = lr\nnotes = {}\nnotes['lr'] = lr\n" + _RUN),
     ),
     invalid=(
@@ -170,6 +202,30 @@ RULE = Rule(
         _case("a sum", _COPY + "r = Trainer(cfg).fit()\nreturn r.objective + r.val_loss"),
         _case("an attribute of the trainer", _COPY + "trainer = Trainer(cfg)\ntrainer.fit()\nreturn trainer.last_loss"),
         _case("nothing", _COPY + "Trainer(cfg).fit()"),
+        _read("a section that is replaced afterwards", "replace(tuned(config, val_primary='k_loc'), train=Section(lr))"),
+        _read("another positional argument", "Config(Section(lr, 'loss'))"),
+        _read("keywords handed on without it", "tuned(config, lr=lr)"),
+        _read("another section", "config.replaced(**{'loss': {'val_primary': 'k_loc'}})"),
+        _case(
+            "what comes later wins",
+            _COPY.replace("train={'lr': lr, 'val_primary': 'k_loc'}", "**merge({'train': {'val_primary': 'k_loc'}}, config.model_dump())")
+            + _RUN,
+        ),
+        _case("patched", _COPY + "with mock.patch.object(config.train, 'lr', lr):\n    " + _RUN),
+        Case(
+            "rebound",
+            {
+                "pkg/__init__.py": "",
+                "pkg/train.py": _TRAIN,
+                "pkg/hpo.py": (
+                    "from pkg.train import Trainer\nclass Search:\n    def __init__(self, config):\n        self.config = config\n"
+                    "    def objective(self, trial):\n        self.config = self.config.replaced(train={'val_primary': 'k_loc'})\n"
+                    "        return Trainer(self.config).fit().objective\n"
+                ),
+            },
+            {"hpo": {**_SETTINGS["hpo"], "objective": "pkg.hpo:Search.objective"}},
+        ),
+        _case("a default of its class", _COPY + "type(config.train).lr = lr\n" + _RUN),
         _case("a write", _COPY + "config.train.lr = lr\n" + _RUN),
         _case("a write past frozen", _COPY + "object.__setattr__(config.train, 'lr', lr)\n" + _RUN),
         _case("a write through an alias", _COPY + "section = config.train\nsection.lr = lr\n" + _RUN),

@@ -194,6 +194,10 @@ class Trials:
             parts = [a.value for a in expr.args if id(a.value) not in elsewhere]
             parts += [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
             return self._any([self._part(demand, p) for p in parts], depth)
+        if isinstance(expr, ir.Attribute):
+            answer = self.origins.step(Demand(demand.place, (), demand.frame))
+            if answer.kind == "moved" and answer.demands and not any(d.path for d in answer.demands):  # a property
+                return self._all(list(answer.demands), depth)
         if isinstance(expr, (ir.Attribute, ir.Subscript, ir.NamedExpr, ir.Starred, ir.Await)):
             return self.sets_primary(self._part(demand, expr.value), depth - 1)
         inner = [c for c in ir.children(expr) if isinstance(c, ir.Expr) and id(c) not in elsewhere]
