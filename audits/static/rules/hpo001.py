@@ -24,9 +24,10 @@ A search that was tuned on sizes written into the code keeps them when the data 
 `hpo.size-arguments` - as a keyword, positional argument, variable, field, dictionary key, default or text such as
 "n_train=8000" - in the `hpo.modules` or in anything that the objective reaches, and every subset, slice or range of
 data in the `hpo.modules`, is followed backwards through variables, helpers, defaults and fields; so are samplers and
-subsets in all that a trial reaches, and what a loop over data is cut short by. It must end in configuration or the manifest; a literal number on the way is a finding, with the path to it. The neutral 0 and 1 are
-allowed inside an expression (`max(1, n)`, `n - 1`), not as the whole value. Conditions, keys and plain indices are
-not part of the flow. Fields of configuration classes end the search: there a default is configuration.
+subsets in all that a trial reaches, and what a loop over data is cut short by. It must end in configuration or the
+manifest; a literal number on the way is a finding, with the path to it. The neutral 0 and 1 are allowed inside an
+expression (`max(1, n)`, `n - 1`), not as the whole value. Conditions, keys and plain indices are not part of the
+flow. Fields of configuration classes end the search: there a default is configuration.
 """
 _COUNTS = frozenset(
     [
