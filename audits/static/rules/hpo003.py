@@ -98,7 +98,7 @@ def _what(answer: Answer) -> str:
     return kinds.get(answer.kind, "something that cannot be followed to it")
 
 
-_SETTINGS = {
+_SETTINGS: dict[str, dict[str, object]] = {
     "hpo": {"modules": ["pkg.hpo"], "size-arguments": ["n_train"], "objective": "pkg.hpo:objective"},
     "selection": {"trainer": "pkg.train:Trainer.fit", "primary-key": "val_primary"},
     "config": {"roots": ["config", "cfg"]},

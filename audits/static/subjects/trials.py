@@ -157,7 +157,9 @@ class Trials:
             for fn in self.origins.flow.cold_path(self.fits):
                 stored = {id(t) for n in ir.walk_own(fn.node.body) if isinstance(n, ir.Assign) for t in n.targets}
                 for node in ir.walk_own(fn.node.body):
-                    found = access(node) if isinstance(node, (ir.Attribute, ir.Subscript)) and id(node) not in stored else None
+                    if not isinstance(node, (ir.Attribute, ir.Subscript)) or id(node) in stored:
+                        continue
+                    found = access(node)
                     if found is not None and found[1][-1][1] == self.key and {found[0], *(k for _, k in found[1])} & {*self.roots}:
                         self._reads.append(Place(node, fn.module, fn))
         return self._reads
