@@ -5,25 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from audits.static.analysis.engine import Unit
 from audits.static.analysis.reach import entry_functions
-from audits.static.analysis.values import Func
 from audits.static.context import Context
 from audits.static.dataflow import usage
-from audits.static.dataflow.flow import argument
 from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
-from audits.static.subjects.phasors import Evidence, Phasor, Phasors
+from audits.static.subjects.phasors import Waves
 
 MANUAL = """\
 Two definitions of the steering vector differ sooner or later: in the array's centre, in the sign of the phase, in the
 angle convention, in a factor of the wavelength - and nothing fails, the estimate is only wrong. This rule finds every
 complex exponential whose phase is that of a wave over an array: `exp(1j ...)` of torch, NumPy or cmath, `polar`, `rect`,
 `e ** (1j ...)`, cosine and sine of one phase; with a distance (`norm`, `cdist`, `hypot`, the root of a sum of squares)
-or a direction cosine times pi, a wavelength, positions or an index in it, followed through variables, fields, helpers and
-the arguments of a helper that makes the exponential. Only `geometry.steering`, and what it calls, may hold one.
+or a direction cosine times pi, a wavelength, positions or an index in it. Every function is run over what its values are made
+of, in order and again for what its callers pass: variables, containers, fields, methods, modules, decorators, partials and tables
+of functions are followed, and a helper that makes an exponential of anything is no definition, but the call that passes it such
+a phase is one. Only `geometry.steering`, and what it calls, may hold one.
 
 A variant for studies is allowed beside the definition, in its module, under its name with a qualifier (`fresnel_`,
 `far_field_`, `planar_`, `plane_wave_`, `paraxial_`, `parabolic_`), as long as no code uses it under a name that hides
@@ -41,16 +40,23 @@ def check(context: Context) -> Iterable[Finding]:
     if not roots:
         yield context.config_finding("GEO001", "geometry.steering", f"the definition {context.settings.steering} does not exist")
         return
-    search = _Search(context, roots)
-    for unit in usage.cold_units(context.analysis):
-        found = search.definition(unit)
-        if found is None:
+    own = set(context.flow.cold_path(roots))
+    waves = Waves(context.flow, roots)
+    waves.run()
+    # An exponential that is one wherever its function is called from is that function's; else it is the call's that makes it one.
+    known = {chain for chains in waves.chains.values() for chain in chains}
+    for unit, chains in waves.chains.items():
+        if unit.fn in own or (unit.fn is not None and unit.fn.enclosing in own):
             continue
-        if unit.fn is not None and search.is_variant(unit.fn):
+        found = [c[0] for c in chains if not any(c[i:] in known for i in range(1, len(c)))]
+        if not found:
+            continue
+        if unit.fn is not None and _is_variant(unit.fn, roots):
             yield from _uses(context, unit.fn)
         else:
             name = context.settings.steering.rpartition(":")[2]
-            yield context.finding("GEO001", unit.module, found, f"a second steering vector is computed here, beside {name}", fn=unit.fn)
+            node = min(found, key=lambda n: (n.line, n.column))
+            yield context.finding("GEO001", unit.module, node, f"a second steering vector is computed here, beside {name}", fn=unit.fn)
 
 
 def _uses(context: Context, variant: FunctionInfo) -> Iterable[Finding]:
@@ -61,110 +67,17 @@ def _uses(context: Context, variant: FunctionInfo) -> Iterable[Finding]:
                 yield context.finding("GEO001", unit.module, ref.node, message, fn=unit.fn)
 
 
-def _makes(fn: FunctionInfo | None) -> bool:
-    # A method has its object's state in its phase; it is judged where it stands.
-    return fn is not None and (fn.cls is None or "staticmethod" in fn.flags)
-
-
 def _referred(node: ir.Node) -> ir.Expr:
     return node if isinstance(node, ir.Expr) else ir.Name(1, 1, 1, 1, "")
 
 
-class _Search:
-    def __init__(self, context: Context, roots: list[FunctionInfo]) -> None:
-        self.analysis = context.analysis
-        self.flow = context.flow
-        self.phasors = Phasors(self.flow)
-        self.roots = roots
-        self.own = set(self.flow.cold_path(roots))
-        self.nodes: dict[Unit, list[ir.Node]] = {u: list(usage.own_nodes(u)) for u in usage.cold_units(self.analysis)}
-        self.found: dict[Unit, list[tuple[Phasor, Evidence]]] = {}
-        for unit, nodes in self.nodes.items():
-            if not nodes:
-                continue
-            place = usage.place(unit, ir.Name(1, 1, 1, 1, ""))
-            self.found[unit] = [(p, self._evidence(unit, p)) for p in self.phasors.inside(place, nodes)]
-        self.makers = self._makers()
-
-    def _evidence(self, unit: Unit, phasor: Phasor) -> Evidence:
-        out = Evidence()
-        for phase in phasor.phases:
-            found = self.phasors.evidence(usage.place(unit, phase))
-            out.merge(found)
-            out.params |= found.params
-        return out
-
-    def _makers(self) -> dict[FunctionInfo, Evidence]:
-        # Functions that make an exponential of what they are given, in up to three layers.
-        makers: dict[FunctionInfo, Evidence] = {}
-        for unit, found in self.found.items():
-            for phasor, evidence in found:
-                if _makes(unit.fn) and unit.fn and evidence.params and not evidence.geometric(pair=phasor.pair) and not phasor.pair:
-                    makers[unit.fn] = evidence
-        for unit, found in self.found.items():
-            for phasor, evidence in found:
-                if (
-                    _makes(unit.fn)
-                    and unit.fn
-                    and phasor.pair
-                    and evidence.params
-                    and not evidence.geometric(pair=True)
-                    and self._joins(unit)
-                ):
-                    makers.setdefault(unit.fn, evidence)
-        for _ in range(2):
-            for unit, nodes in self.nodes.items():
-                if unit.fn is None or unit.fn in makers or unit.fn in self.own:
-                    continue
-                for node in nodes:
-                    through = self._through(unit, node, makers) if isinstance(node, ir.Call) else None
-                    if through is not None and through.params and not through.geometric(pair=False):
-                        makers[unit.fn] = through
-        return makers
-
-    def _joins(self, unit: Unit) -> bool:
-        return any(isinstance(n, ir.Call) and ir.last_name(n.func) in ("complex", "view_as_complex") for n in self.nodes[unit]) or any(
-            isinstance(n, ir.Constant) and isinstance(n.value, complex) for n in self.nodes[unit]
-        )
-
-    def _through(self, unit: Unit, call: ir.Call, makers: dict[FunctionInfo, Evidence]) -> Evidence | None:
-        """What the phase of an exponential is made of that a call makes through a helper."""
-        for callee in unit.calls.get(call, frozenset()):
-            if not isinstance(callee, Func) or callee.weak or callee.fn not in makers:
-                continue
-            out = Evidence()
-            out.merge(makers[callee.fn])
-            names = [p.name for p in callee.fn.positional][1 if callee.bound else 0 :]
-            for name in makers[callee.fn].params:
-                given = argument(call, names, name)
-                if given is not None:
-                    found = self.phasors.evidence(usage.place(unit, given))
-                    out.merge(found)
-                    out.params |= found.params
-            return out
-        return None
-
-    def definition(self, unit: Unit) -> ir.Node | None:
-        """Where the unit computes a steering vector of its own."""
-        if unit.fn in self.own or (unit.fn is not None and unit.fn.enclosing in self.own):
-            return None
-        for phasor, evidence in self.found.get(unit, []):
-            if evidence.geometric(pair=phasor.pair):
-                return phasor.node
-        for node in self.nodes[unit]:
-            if isinstance(node, ir.Call):
-                through = self._through(unit, node, self.makers)
-                if through is not None and through.geometric(pair=False):
-                    return node
-        return None
-
-    def is_variant(self, fn: FunctionInfo) -> bool:
-        """Whether the function is a named variant beside the definition."""
-        for root in self.roots:
-            name = fn.node.name.removesuffix(root.node.name).strip("_")
-            if fn.module is root.module and fn.node.name.endswith(root.node.name) and re.sub(r"\W", "", name) in _QUALIFIERS:
-                return True
-        return False
+def _is_variant(fn: FunctionInfo, roots: list[FunctionInfo]) -> bool:
+    """Whether the function is a named variant beside the definition."""
+    for root in roots:
+        name = fn.node.name.removesuffix(root.node.name).strip("_")
+        if fn.module is root.module and fn.node.name.endswith(root.node.name) and re.sub(r"\W", "", name) in _QUALIFIERS:
+            return True
+    return False
 
 
 _ARRAYS = (
@@ -213,6 +126,29 @@ _INVALID = (
           "    return a - torch.exp(-2j * math.pi / array.wavelength_m * torch.hypot(az, el))"),
     _case("in the definition's module", "return 1", arrays=_ARRAYS + (
         "def other(array, az, r):\n    return torch.exp(2j * math.pi / array.wavelength_m * torch.linalg.norm(az - positions(array)))\n")),
+    _case("another helper's method", "return Turn(-1).by(2 * math.pi / array.wavelength_m * az)",
+          head="class Turn:\n    def __init__(self, sign):\n        self.sign = sign\n    def by(self, x):\n"
+          "        return torch.exp(1j * self.sign * x)\n"),
+    _case("a module that is called", "return Turn()(torch.cdist(az, el))",
+          head="class Turn(torch.nn.Module):\n    def forward(self, x):\n        return torch.polar(torch.ones_like(x), x)\n"),
+    _case("a decorated phase", "return phase(az, el)", head=(
+        "def turned(f):\n    def inner(*a):\n        return torch.exp(1j * f(*a))\n    return inner\n"
+        "@turned\ndef phase(a, b):\n    return torch.cdist(a, b)\n")),
+    _case("a helper with some of its arguments", "return functools.partial(turn, 2 * math.pi / array.wavelength_m)(el)",
+          head="import functools\ndef turn(k, x):\n    return torch.exp(1j * k * x)\n"),
+    _case("an imaginary unit from elsewhere", "return np.exp(J * 2 * np.pi / array.wavelength_m * el)", head="J = cmath.sqrt(-1)\n"),
+    _case("exp under another name", "return cexp(2j * math.pi / array.wavelength_m * el)", head="cexp = np.exp\n"),
+    _case("in place", "p = torch.mul(el, 2 * math.pi)\n    p.div_(array.wavelength_m)\n    return torch.exp(torch.mul(p, 1j))"),
+    _case("a table of phasors", "return TABLE[(256 * el / array.wavelength_m).long() % 256]",
+          head="TABLE = torch.exp(2j * math.pi * torch.arange(256) / 256)\n"),
+    _case("a cosine and a sine from helpers", "p = el * torch.cdist(az, az)\n    return torch.complex(re(p), im(p))",
+          head="def re(x):\n    return torch.cos(x)\ndef im(x):\n    return torch.sin(x)\n"),
+    _case("a grid of angles",
+          "return torch.exp(1j * math.pi * torch.outer(torch.arange(8), torch.sin(torch.linspace(-math.pi / 2, math.pi / 2, 91))))"),
+    _case("positions on directions", "return torch.exp(1j * el * torch.einsum('nd,kd->kn', positions(array), az))",
+          head="def positions(array):\n    return array.xyz * torch.sin(array.tilt)\n"),
+    _case("a sum of squares by reduce", "return cmath.exp(1j * r * functools.reduce(lambda s, v: s + v * v, el, 0.0) ** 0.5)",
+          head="import functools\n"),
     Case("a missing definition", {"pkg/__init__.py": "", "pkg/arrays.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
 )  # fmt: skip
 _VALID = (
@@ -229,6 +165,18 @@ _VALID = (
     _case("a direction", "return torch.stack((torch.sin(az) * torch.cos(el), torch.cos(az) * torch.cos(el), torch.sin(el)))"),
     _case("a derivative of the definition", "a = steering_vector(array, az, el, r)\n    slope = positions(array) * torch.cos(az)\n"
           "    return a * torch.complex(torch.zeros_like(slope), 2 * math.pi / array.wavelength_m * slope)"),
+    _case("a mixer",
+          "t = torch.arange(len(x)) / fs\n    return x * torch.exp(-2j * math.pi * carrier_hz * t)", arguments="x, carrier_hz, fs"),
+    _case("a fading tap",
+          "alpha = 2 * math.pi * torch.rand(9)\n    return torch.exp(2j * math.pi * fd * t * torch.cos(alpha))", arguments="fd, t"),
+    _case("the phase of the definition", "return torch.exp(-1j * torch.angle(steering_vector(array, az, el, r)))"),
+    _case("learned phases", "return torch.polar(torch.ones(3), net(positions(array) / array.wavelength_m))",
+          arguments="array", head="net = torch.nn.Linear(3, 3)\n"),
+    _case("features of a distance",
+          "p = torch.cdist(az, el)[..., None] * 2.0 ** torch.arange(4)\n    return torch.cat([p.sin(), p.cos()], -1)"),
+    _case("a helper for other phases", "return Turn(-1).by(torch.arange(8) * 2 * math.pi / 8)",
+          head="class Turn:\n    def __init__(self, sign):\n        self.sign = sign\n    def by(self, x):\n"
+          "        return torch.exp(1j * self.sign * x)\n"),
     _case("a variant that nothing uses", "return 1"),
     _case("a variant imported under a short name", "return make(array, az, el, r)",
           head="from pkg.arrays import fresnel_steering_vector as make\n"),

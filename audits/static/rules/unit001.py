@@ -17,8 +17,9 @@ arguments and functions - and known conversions change them: `deg2rad`, `radians
 helpers run for what they are given, and reports: degrees in a trigonometric function, in the angle of `polar` or in
 `exp(1j ...)`; a second conversion of the same kind; a value under a name, parameter, key or function name of another
 unit; sums, comparisons and choices of different units; products of decibels with decibels or with linear values (a
-power or a variance without a suffix is linear); roots and logarithms of decibels; a power of ten of decibels that were
-not divided; and a full width (`fov`) used on both sides of zero.
+power or a variance without a suffix is linear, and decibels under such a name are a mixture too); roots and logarithms
+of decibels; a power of ten of decibels that were not divided; and a full width (`fov`) used on both sides of zero.
+Objects keep the units of their fields one by one, so a class may serve several units.
 
 What has no unit by name and by arithmetic is unknown, and the unknown is never a finding.
 """
@@ -77,6 +78,38 @@ _INVALID = (
     _case("an undivided power of ten", "return 10 ** snr_db", "snr_db"),
     _case("linear as decibels", "snr_db = 10 ** (level_db / 10)\n    return snr_db", "level_db"),
     _case("another length", "range_m = range_mm\n    return range_m", "range_mm"),
+    _case("spread arguments", "pair = (azimuth_deg, 1.0)\n    return steer(*pair)", "azimuth_deg", _STEER),
+    _case("nested loops over pairs", "return [math.sin(a) for i, (a, w) in enumerate(zip(angles_deg, w))]", "angles_deg, w"),
+    _case("items of a dictionary", "return [math.sin(v) for k, v in {'a': c.a_deg, 'b': c.b_deg}.items()]", "c"),
+    _case("a key by get", "return math.sin(row.get('azimuth_deg', 0.0))", "row"),
+    _case("a field by getattr", "return math.sin(getattr(cfg, 'azimuth_deg'))", "cfg"),
+    _case("a module that is called", "return Wave()(a_deg)", "a_deg",
+          "class Wave(torch.nn.Module):\n    def forward(self, x):\n        return x.sin()\n"),
+    _case("a buffer",
+          "return Net(a_deg)", "a_deg", "class Net(torch.nn.Module):\n    def __init__(self, grid_deg):\n        super().__init__()\n"
+          "        self.register_buffer('grid', grid_deg)\n    def forward(self):\n        return self.grid.sin()\n"),
+    _case("an object of a list", "return [math.sin(b.angle) for b in [Beam(a) for a in c.beams_deg]]", "c",
+          "@dataclass\nclass Beam:\n    angle: float\n"),
+    _case("one object of a class for any unit", "return Range(0.0, c.high_deg).top()", "c", (
+        "@dataclass\nclass Range:\n    low: float\n    high: float\n    def top(self):\n        return math.sin(self.high)\n"
+        "def other(c):\n    return Range(0.0, c.high_rad).top()\n")),
+    _case("a name in camel case", "return math.sin(azimuthDeg)", "azimuthDeg"),
+    _case("a unit before a qualifier", "return math.sin(cfg.azimuth_deg_max)", "cfg"),
+    _case("a named operand", "return torch.clamp(a_rad, min=-1.0, max=limit_deg)", "a_rad, limit_deg"),
+    _case("an angle by name", "return torch.polar(abs=x, angle=phase_deg)", "x, phase_deg"),
+    _case("an imaginary unit from elsewhere", "return np.exp(J * phase_deg)", "phase_deg", "J = 1j\n"),
+    _case("a passed function", "return apply(torch.sin, a_deg)", "a_deg", "def apply(f, v):\n    return f(v)\n"),
+    _case("a wrapped function", "return np.vectorize(math.sin)(a_deg)", "a_deg"),
+    _case("a column of a stack", "return torch.stack((a_deg, r_m), -1)[..., 0].sin()", "a_deg, r_m"),
+    _case("a copy into a field", "s.azimuth_rad.copy_(a_deg)", "s, a_deg"),
+    _case("a loss", "return torch.nn.functional.mse_loss(pred_rad, true_deg)", "pred_rad, true_deg"),
+    _case("decibels plus a power", "return noise_power + gain_db", "noise_power, gain_db"),
+    _case("a power under a dB name",
+          "return Scene(signal_power / noise_power)", "signal_power, noise_power", "@dataclass\nclass Scene:\n    snr_db: float\n"),
+    _case("a member of an enumeration", "return math.sin(Limit.WIDE_DEG.value)", "x", "class Limit:\n    WIDE_DEG = 60.0\n"),
+    _case("a named tuple",
+          "return math.sin(Lim(c.low_deg, 0.0).low)", "c", "from collections import namedtuple\nLim = namedtuple('Lim', 'low high')\n"),
+    _case("a global", "return math.sin(NOW)", "x", "NOW = None\ndef put(v_deg):\n    global NOW\n    NOW = v_deg\n"),
     _case("a full width", "return uniform(-fov_deg, fov_deg)", "fov_deg", "def uniform(low, high):\n    return low + (high - low) * 0.5\n"),
 )  # fmt: skip
 _VALID = (
@@ -97,6 +130,19 @@ _VALID = (
     _case("an inverse function", "azimuth_deg = np.degrees(np.arctan2(x, y))\n    return azimuth_deg", "x, y"),
     _case("a speed", "return range_m / time_s", "range_m, time_s"),
     _case("a unit that is asked for", "a = math.radians(x) if degrees else x\n    return math.sin(a)", "x, degrees"),
+    _case("a loop that converts its own variable",
+          "for az, el in pairs:\n        az = math.radians(az)\n        out = math.sin(az)\n    return out", "pairs"),
+    _case("one class for any unit", "return math.sin(Range(0.0, c.a_rad).mid()), Range(0.0, c.b_deg).mid(), Range(0.0, c.c_db).mid()", "c",
+          "@dataclass\nclass Range:\n    low: float\n    high: float\n    def mid(self):\n"
+          "        return self.low + (self.high - self.low) / 2\n"),
+    _case("a table of ranges",
+          "return {k: a + (b - a) / 2 for k, (a, b) in {'x': (c.a_rad, c.b_rad), 'y': (c.a_db, c.b_db)}.items()}", "c"),
+    _case("a weighed score", "return rmse_deg / 5.0 + rmse_m / 0.5", "rmse_deg, rmse_m"),
+    _case("different functions passed on", "return apply(torch.sin, a_rad), apply(torch.abs, b_deg)", "a_rad, b_deg",
+          "def apply(f, v):\n    return f(v)\n"),
+    _case("converted with an imported pi", "return torch.sin(a_deg * pi / 180)", "a_deg", "from math import pi\n"),
+    _case("decibels divided before a bound", "return 10 ** torch.clamp(snr_db / 10, -3, 3)", "snr_db"),
+    _case("converted by a table", "return math.sin({'deg': math.radians, 'rad': float}[unit](a_deg))", "a_deg, unit"),
     _case("half a full width", "return uniform(-fov_deg / 2, fov_deg / 2)", "fov_deg", "def uniform(low, high):\n    return low + high\n"),
 )  # fmt: skip
 
@@ -112,6 +158,7 @@ RULE = Rule(
     invalid=_INVALID,
     limits=(
         _case("a name that says nothing", "return torch.sin(angle)", "angle"),
+        _case("decibels times what says nothing", "return 1.38e-23 * bandwidth * nf_db", "bandwidth, nf_db"),
         _case("a literal in degrees", "return math.sin(45)"),
     ),
 )

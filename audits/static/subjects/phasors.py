@@ -1,339 +1,357 @@
-"""Complex exponentials in any spelling, and whether their phase is that of a wave over an array."""
+"""Complex exponentials in any spelling, and whether their phase is that of a wave over an array.
+
+Runs functions over what their values are made of, in order, as `unitflow` runs them over units.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
 
-from audits.static.analysis.values import Func, Inst
 from audits.static.dataflow import usage
-from audits.static.dataflow.flow import Flow, Place
-from audits.static.dataflow.value_origins import Origins
+from audits.static.dataflow.flow import Flow
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
+from audits.static.source.project import ClassInfo, FunctionInfo
+from audits.static.subjects.unitflow import Env, Frame, UnitFlow
+from audits.static.subjects.units import NOTHING, Value, united
 
-_TRIG = frozenset({"sin", "cos", "tan", "sincos"})
-_NORMS = frozenset({"norm", "cdist", "hypot", "dist", "vector_norm", "pairwise_distance", "pdist", "euclidean"})
-_ROOTS = frozenset({"sqrt", "rsqrt", "pow", "float_power"})
-_RUNS = frozenset({"arange", "linspace", "meshgrid", "range", "mgrid", "indices"})
-_WAVE = frozenset({"wavelength", "lambda", "lam", "lambd", "lmbda", "lamda", "wavenumber", "wavenum", "k0", "wl", "carrier", "wavevector"})
-_DISTANCE = frozenset(
-    {"distance", "distances", "dist", "dists", "range", "ranges", "radius", "path", "paths", "delta", "difference", "projection"}
-)
-_SHORT = frozenset({"d", "r", "u", "x", "rho"})
-_ELEMENT = frozenset(
-    {"position", "positions", "element", "elements", "antenna", "antennas", "sensor", "sensors", "coord", "coords",
-     "coordinates", "spacing",
-     "pitch", "aperture", "xyz", "elem", "elems", "pos", "locations"}
+Marks = frozenset[str]
+
+_TRIG = frozenset({"sin", "cos", "tan", "sin_", "cos_", "tan_"})
+_INVERSE = frozenset(
+    {"asin", "acos", "atan", "atan2", "arcsin", "arccos", "arctan", "arctan2", "angle", "phase", "log", "log10", "log2"}
 )  # fmt: skip
-_MOTION = frozenset({"doppler", "velocity", "cfo", "freqs", "inv", "rope", "theta", "embedding"})
+_NORMS = frozenset({"norm", "cdist", "hypot", "dist", "vector_norm", "pairwise_distance", "pdist", "euclidean"})
+_RUNS = frozenset({"arange", "range", "mgrid", "ogrid", "indices", "count"})
+_GRIDS = frozenset({"linspace"})
+_FILLING = frozenset({"full", "full_like", "new_full", "new_tensor"})
+_PRODUCTS = frozenset({"dot", "einsum", "inner", "vdot", "vecdot"})
+_PROJECTING = _PRODUCTS | {"matmul", "mm", "bmm", "mv", "tensordot"}
+_COMPLEX = frozenset({"complex", "complex64", "complex128", "cfloat", "cdouble"})
+_ROOTS = frozenset({"sqrt", "sqrt_"})
+_POWERS = frozenset({"pow", "power", "float_power", "pow_"})
+# What computes with numbers or moves them, so that the result is made of what the operands are made of.
+_KEEPING = frozenset(
+    {"mul", "multiply", "mul_", "div", "divide", "div_", "true_divide", "add", "add_", "sub", "subtract", "sub_", "rsub", "neg", "neg_",
+     "negative", "positive", "addcmul", "addcmul_", "addcdiv", "matmul", "mm", "bmm", "mv", "outer", "ger", "kron", "cross", "tensordot",
+     "multi_dot", "baddbmm", "addmm", "einsum", "dot", "inner", "vdot", "vecdot", "abs", "absolute", "fabs", "mean", "sum", "prod",
+     "cumsum", "cumprod", "amax", "amin", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "to",
+     "float", "double", "half", "int", "tensor", "as_tensor", "asarray", "array", "from_numpy", "numpy", "cpu", "cuda", "item", "tolist",
+     "list", "tuple", "view", "reshape", "flatten", "ravel", "unsqueeze", "squeeze", "expand", "expand_as", "repeat", "tile", "permute",
+     "transpose", "swapaxes", "moveaxis", "movedim", "contiguous", "clone", "detach", "copy", "round", "rint", "floor", "ceil", "trunc",
+     "remainder", "fmod", "mod", "masked_fill", "index_select", "gather", "take", "take_along_dim", "roll", "flip", "broadcast_to",
+     "broadcast_tensors", "unbind", "split", "chunk", "diff", "nan_to_num", "float32", "float64", "deepcopy", "requires_grad_", "type",
+     "astype", "Parameter", "Buffer", "meshgrid", "repeat_interleave", "atleast_1d", "atleast_2d", "expand_dims", "ascontiguousarray",
+     "type_as", "clamp", "clip", "clamp_", "clamp_min", "clamp_max", "maximum", "minimum", "where", "deg2rad", "rad2deg", "radians",
+     "degrees", "long", "conj", "conj_physical", "resolve_conj", "reciprocal", "adjoint", "t", "rearrange", "squeeze_", "unsqueeze_",
+     "real", "imag", "cartesian_prod", "vander", "result", "wait"}
+)  # fmt: skip
+
+_WAVE = frozenset(
+    {"wavelength", "wavelengths", "lambda", "lam", "lambd", "lmbda", "lamda", "wavenumber", "wavenum", "k0", "wl", "wavevector"}
+)  # fmt: skip
+_DISTANCE = frozenset(
+    {"distance", "distances", "dist", "dists", "range", "ranges", "radius", "path", "paths", "projection"}
+)  # fmt: skip
+_ELEMENT = frozenset(
+    {"position", "positions", "element", "elements", "antenna", "antennas", "sensor", "sensors", "coord", "coords", "coordinates",
+     "spacing", "pitch", "aperture", "xyz", "elem", "elems", "pos", "locations"}
+)  # fmt: skip
+_DIRECTION = frozenset({"direction", "directions", "dirs", "cosine", "cosines", "doa", "doas", "aoa", "aoas"})
+_SINES = re.compile(
+    r"^(sin|sine|cos)_(az|azimuth|el|elevation|theta|phi|angle|doa|aoa)|^(u|sin|sine|cosine)_grid$|^(az|azimuth|doa)_(sin|cos)$"
+)
+_MOTION = frozenset({"doppler", "velocity", "cfo", "fd", "time", "times", "fs", "embedding", "rope"})
+_NUMBERS = frozenset({"k", "kw", "kk", "beta", "kappa", "k0"})
 _LIGHT = (299792458.0, 3e8, 2.998e8, 2.99792458e8)
-_DEPTH = 14
+
+# Marks of what a value is made of.
+WAVE, DISTANCE, NAMED, ELEMENT, DIRECTION, TRIG, RUN, PI = "wave", "distance", "named distance", "element", "direction", "trig", "run", "pi"
+MOTION, NUMBER, SQUARE, SQUARES, UNIT = "motion", "wave number", "square", "sum of squares", "unit vector"
 
 
-@dataclass
-class Evidence:
-    """What the phase of an exponential is made of."""
+def geometric(marks: Marks, *, pair: bool = False) -> bool:
+    """Whether a wave reaches the elements of an array at different times: a direction cosine or a distance in its phase.
 
-    trig: bool = False
-    distance: bool = False
-    named_distance: bool = False
-    short: bool = False
-    wave: bool = False
-    element: bool = False
-    run: bool = False
-    pi: bool = False
-    params: set[str] = field(default_factory=set)
-    motion: bool = False
-
-    def merge(self, other: Evidence) -> None:
-        """Add what another part of the phase is made of; parameters stay its own."""
-        for name in ("trig", "distance", "named_distance", "short", "wave", "element", "run", "pi", "motion"):
-            setattr(self, name, getattr(self, name) or getattr(other, name))
-
-    def geometric(self, *, pair: bool) -> bool:
-        """Whether a wave reaches the elements of an array at different times: a direction cosine or a distance in its phase."""
-        if self.wave and (self.trig or self.distance or self.named_distance or self.element or self.short):
-            return True
-        if self.wave and self.run and not self.motion:
-            return True
-        if pair:
-            return self.trig and self.run and self.pi
-        return (self.trig and (self.pi or self.element or self.run)) or self.distance
-
-
-@dataclass(frozen=True)
-class Phasor:
-    """An exponential and the expressions that make up its phase."""
-
-    node: ir.Expr
-    phases: tuple[ir.Expr, ...]
-    pair: bool = False
-
-
-class Phasors:
-    """Finds exponentials in one place after another."""
-
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
-        self.bindings = usage.Bindings(flow)
-        self.origins = Origins(flow, callers=False)
-
-    def inside(self, place: Place, nodes: list[ir.Node]) -> Iterator[Phasor]:
-        """The exponentials among the nodes of one unit."""
-        cosines: dict[str, ir.Expr] = {}
-        sines: dict[str, ir.Expr] = {}
-        for node in nodes:
-            if not isinstance(node, ir.Expr):
-                continue
-            phases = self._direct(place, node)
-            if phases:
-                yield Phasor(node, tuple(phases))
-            operand = _trig_operand(node)
-            if operand is not None and isinstance(node, ir.Call):
-                (cosines if ir.last_name(node.func) == "cos" else sines).setdefault(_key(operand), operand)
-        complex_here = any(_joins(n) for n in nodes)
-        for key, operand in cosines.items():
-            if key in sines:
-                yield Phasor(operand, (operand,), pair=not complex_here)
-
-    def _direct(self, place: Place, node: ir.Expr) -> list[ir.Expr]:
-        if isinstance(node, ir.Call):
-            name = self._name(place, node)
-            operands = _operands(node)
-            if name in ("exp", "exp_", "expm1") and operands and self.imaginary(place.at(operands[0])):
-                return operands[:1]
-            if name in ("polar", "rect"):
-                angle = usage.keyword(node, "angle") or (operands[1] if len(operands) > 1 else None)
-                return [angle] if angle is not None else []
-            if name in ("pow", "float_power") and len(operands) == 2 and _euler(operands[0]) and self.imaginary(place.at(operands[1])):
-                return [operands[1]]
-        elif isinstance(node, ir.BinOp) and node.op == "**" and _euler(node.left) and self.imaginary(place.at(node.right)):
-            return [node.right]
-        return []
-
-    def _name(self, place: Place, call: ir.Call) -> str:
-        outside = usage.called_names(self.flow.unit(place), call)
-        names = {n.rpartition(".")[2] for n in outside}
-        wanted = names & {"exp", "exp_", "polar", "rect", "pow", "float_power", "expm1"}
-        return min(wanted) if wanted else ir.last_name(call.func) if not outside and not self._own(place, call) else ""
-
-    def _own(self, place: Place, call: ir.Call) -> bool:
-        return any(isinstance(c, Func) for c in self.flow.callees(place.at(call)))
-
-    def imaginary(self, place: Place, depth: int = 6) -> bool:
-        """Whether the imaginary unit is a part of the expression."""
-        for node in _shallow(place.expr):
-            if isinstance(node, ir.Constant) and isinstance(node.value, complex) and node.value.imag:
-                return True
-            if isinstance(node, ir.Call) and ir.last_name(node.func) in ("complex", "view_as_complex"):
-                return True
-            if depth and isinstance(node, ir.Name):
-                if any(self.imaginary(p, depth - 1) for p, _ in self._bound(place, node)):
-                    return True
-            elif depth and isinstance(node, ir.Attribute):
-                if any(self.imaginary(p, depth - 1) for p in self._field(place, node)):
-                    return True
+    A `pair` is a cosine and a sine that are not joined in one complex number.
+    """
+    place = {DISTANCE, NAMED, ELEMENT}
+    if MOTION in marks and not marks & place:
         return False
+    if WAVE in marks:
+        return True
+    if pair:
+        return marks >= {TRIG, RUN, PI}
+    if DISTANCE in marks or (NAMED in marks and marks & {NUMBER, SQUARE}):
+        return True
+    if marks & {TRIG, DIRECTION, UNIT} and marks & {ELEMENT, RUN}:
+        return True
+    return any(marks >= both for both in ({TRIG, PI}, {DIRECTION, PI}, {TRIG, UNIT}, {TRIG, SQUARE}))
 
-    def _bound(self, place: Place, node: ir.Name) -> list[tuple[Place, bool]]:
-        # Arguments stay with the caller: a helper is judged where it is called.
-        found = self.bindings.of(place.at(node), node.id)
-        names = {p.name for p in place.fn.node.params} if place.fn is not None else set()
-        return [
-            (p, e)
-            for p, e in found
-            if p.expr is not node and (p.fn is place.fn or p.fn is None) and not (node.id in names and p.fn is None)
-        ]
 
-    def _field(self, place: Place, node: ir.Attribute) -> list[Place]:
-        receivers = self.flow.receivers(place.at(node))
-        return [p for r in receivers if isinstance(r, Inst) for p in self.flow.field(r.cls, node.attr)][:4]
+@cache
+def said(name: str) -> Marks:
+    """What a name says of its value."""
+    lower = name.lower()
+    words = set(re.split(r"[_\W]+", lower))
+    out = set()
+    if words & _WAVE or "wavelength" in lower or "wavenumber" in lower or {"speed", "light"} <= words:
+        out.add(WAVE)
+    for mark, known in ((NAMED, _DISTANCE), (ELEMENT, _ELEMENT), (DIRECTION, _DIRECTION), (MOTION, _MOTION)):
+        if words & known:
+            out.add(mark)
+    if _SINES.match(lower):
+        out.add(DIRECTION)
+    if lower in _NUMBERS:
+        out.add(NUMBER)
+    return frozenset(out)
 
-    # -- what a phase is made of
 
-    def evidence(self, place: Place) -> Evidence:
-        """What the phase at `place` is made of, through variables, fields and helpers."""
-        out = Evidence()
-        self._collect(place, out, set(), _DEPTH)
-        return out
+def marks(value: Value) -> Marks:
+    """What a value, or what it holds, is made of."""
+    held = [*(value.items or ()), *([value.each] if value.each is not None else [])]
+    return value.marks.union(*(marks(v) for v in held)) if held else value.marks
 
-    def _collect(self, place: Place, out: Evidence, seen: set[int], depth: int) -> None:
-        if id(place.expr) in seen or not depth:
-            return
-        seen.add(id(place.expr))
-        for node in _shallow(place.expr):
-            if isinstance(node, ir.Constant):
-                _constant(node, out)
-            elif isinstance(node, ir.Name):
-                self._named(place, node, out, seen, depth)
-            elif isinstance(node, ir.Attribute):
-                _words(node.attr, out, own=False)
-                out.pi = out.pi or node.attr in ("pi", "tau")
-                for found in [*self._field(place, node), *self.origins.of(place.at(node))]:
-                    self._collect(found, out, seen, depth - 1)
-            elif isinstance(node, ir.Subscript):
-                for found in self.origins.of(place.at(node)):
-                    self._collect(found, out, seen, depth - 1)
-            elif isinstance(node, ir.BinOp):
-                if node.op == "**" and isinstance(node.right, ir.Constant) and node.right.value in (0.5, -0.5):
-                    out.distance = out.distance or self._sum_of_squares(place.at(node.left))
-                if node.op == "/" and isinstance(node.right, ir.Constant) and isinstance(node.right.value, float) and node.right.value % 1:
-                    out.wave = out.wave or _has_pi(node.left)
-            elif isinstance(node, ir.Call):
-                self._called(place, node, out, seen, depth)
 
-    def _named(self, place: Place, node: ir.Name, out: Evidence, seen: set[int], depth: int) -> None:
-        fn: FunctionInfo | None = place.fn
-        while fn is not None and not any(p.name == node.id for p in fn.node.params):
-            fn = fn.enclosing
-        if fn is not None and fn is place.fn:
-            out.params.add(node.id)
-        _words(node.id, out, own=True)
-        out.pi = out.pi or node.id in ("pi", "tau")
-        behind = [p for p in self.origins.of(place.at(node)) if node.id not in out.params and p.expr is not node]
-        for found, element in [*self._bound(place, node), *((p, False) for p in behind)]:
-            self._collect(found, out, seen, depth - 1)
-            out.run = out.run or (element and _is_range(found.expr))
+class Waves(UnitFlow):
+    """Finds where a phase of a wave over an array is turned into a complex number.
 
-    def _called(self, place: Place, node: ir.Call, out: Evidence, seen: set[int], depth: int) -> None:
-        name = ir.last_name(node.func)
-        operands = _operands(node)
-        if name in _TRIG and operands:
-            inner = Evidence()
-            self._collect(place.at(operands[0]), inner, set(), 4)
-            out.trig = out.trig or not (inner.run and inner.pi) or inner.wave
-        elif name in _NORMS:
-            out.distance = True
-        elif name in _ROOTS and operands:
-            root = name in ("sqrt", "rsqrt") or (len(operands) > 1 and isinstance(operands[1], ir.Constant) and operands[1].value == 0.5)
-            out.distance = out.distance or (root and self._sum_of_squares(place.at(operands[0])))
-        elif name in _RUNS:
-            out.run = True
+    The functions of `opaque` are not entered: what they return is made of nothing.
+    """
+
+    index = Value(marks=frozenset({RUN}))
+
+    def __init__(self, flow: Flow, opaque: Iterable[FunctionInfo]) -> None:
+        super().__init__(flow)
+        self.opaque = frozenset(opaque)
+
+    def report(self, frame: Frame, node: ir.Node, message: str) -> None:
+        """Units are none of this."""
+
+    def meets(self, frame: Frame, node: ir.Node, value: Value, name: str, what: str = "") -> None:
+        """Units are none of this."""
+
+    def same(self, frame: Frame, node: ir.Node, first: Value, second: Value, done: str) -> None:
+        """Units are none of this."""
+
+    def under_name(self, name: str, value: Value) -> Value:
+        """A value with what its name says."""
+        return value if value.phasor is not None else _with(value, said(name))
+
+    def telling(self, value: Value) -> Value:
+        """A value without its units."""
+        if NUMBER in value.marks:
+            value = replace(value, marks=value.marks - {NUMBER})
+        if value.number is not None and not value.marks:
+            value = replace(value, number=None)
+        if value.units or value.entries or value.items or value.each:
+            entries = tuple((k, self.telling(v)) for k, v in value.entries or ())
+            value = replace(
+                value, units=frozenset(), scale=1.0, scaled=False, log=False, full_width=False,
+                entries=tuple((k, v) for k, v in entries if v.known and v != self.under_name(k, NOTHING)) or None,
+                items=tuple(self.telling(v) for v in value.items) if value.items and any(v.known for v in value.items) else None,
+                each=self.telling(value.each) if value.each is not None else None,
+            )  # fmt: skip
+        return value
+
+    def constructed(self, cls: ClassInfo, made: Value) -> Value:
+        """Objects of one class are not told apart; their fields are."""
+        return Value(items=made.items)
+
+    def one_of(self, held: list[Value]) -> Value:
+        """A field that was given these; one class may serve several purposes, so it is made of what all are made of."""
+        made = [v.marks for v in held if v.marks]
+        return replace(super().one_of(held), marks=frozenset.intersection(*made) if made else frozenset())
+
+    def run_on(self, fn: FunctionInfo, given: Env, caller: Frame) -> tuple[Value, Value]:
+        """What a function returns for arguments that are made of something."""
+        if fn in self.opaque and caller.depth >= 0:
+            return NOTHING, NOTHING
+        return super().run_on(fn, given, caller)
+
+    # -- exponentials
+
+    def exponential(self, frame: Frame, node: ir.Node, phase: Marks, *, pair: bool = False) -> Value:
+        """Note an exponential of a phase."""
+        if geometric(phase, pair=pair):
+            frame.found.add((node,))
+        return Value(phasor=phase)
+
+    def finish(self, frame: Frame) -> None:
+        """A cosine and a sine of one phase that one function computes stand for its exponential."""
+        notes = [n for n in frame.noted if isinstance(n, tuple)]
+        for name, phase, node in notes:
+            if name == "cos" and any(other == "sin" and phase == same for other, same, _ in notes):
+                self.exponential(frame, node, phase, pair=True)
+
+    # -- expressions
+
+    def _constant(self, node: ir.Constant, frame: Frame) -> Value:
+        value = super()._constant(node, frame)
+        if value.number is None:
+            return value
+        if value.number in _LIGHT:
+            return _with(value, frozenset({WAVE}))
+        near = any(math.isclose(value.number, n, rel_tol=1e-4) for n in (math.pi, math.tau))
+        return _with(value, frozenset({PI})) if near else value
+
+    def _name(self, node: ir.Name, frame: Frame) -> Value:
+        value = self._variable(node, frame)
+        if value.number is not None and not value.marks and value.number in (math.pi, math.tau):
+            value = _with(value, frozenset({PI}))
+        return self.under_name(node.id, value)
+
+    def attribute(self, node: ir.Attribute, base: Value, frame: Frame) -> Value:
+        """What an attribute is made of."""
+        value = super().attribute(node, base, frame)
+        if value.number is not None and node.attr in ("pi", "tau"):
+            value = _with(value, frozenset({PI}))
+        return self.under_name(node.attr, value)
+
+    def _unary(self, node: ir.UnaryOp, frame: Frame) -> Value:
+        value = self.eval(node.operand, frame)
+        return replace(value, number=-value.number) if node.op == "-" and value.number is not None else value
+
+    def store(self, target: ir.Expr, value: Value, frame: Frame, source: ir.Expr) -> None:
+        """Bind an assignment target; the parts of a complex array may be filled one by one."""
+        if isinstance(target, ir.Subscript) and isinstance(target.value, ir.Attribute):
+            part = target.value.attr
         else:
-            _words(name, out, own=False)
-        for found in self.origins.of(place.at(node)):
-            if found.expr is not node and not isinstance(found.expr, ir.Name):
-                inner = Evidence()
-                self._collect(found, inner, seen, depth - 1)
-                out.merge(inner)
-        for callee in self.flow.callees(place.at(node)):
-            if isinstance(callee, Func) and not callee.weak:
-                for returned in self.flow.returns(callee.fn):
-                    inner = Evidence()
-                    self._collect(returned, inner, seen, depth - 1)
-                    out.merge(inner)
+            part = target.attr if isinstance(target, ir.Attribute) else ""
+        if part in ("real", "imag") and value.turned is not None:
+            self.exponential(frame, source, value.turned)
+        super().store(target, value, frame, source)
 
-    def _sum_of_squares(self, place: Place, depth: int = 4) -> bool:
-        squares = sums = False
-        for node in _shallow(place.expr):
-            if isinstance(node, ir.BinOp):
-                squares = squares or (node.op == "**" and isinstance(node.right, ir.Constant) and node.right.value == 2)
-                squares = squares or (node.op == "*" and _key(node.left) == _key(node.right))
-                sums = sums or node.op in ("+", "-")
-            elif isinstance(node, ir.Call):
-                squares = squares or ir.last_name(node.func) in ("square", "pow", "dot", "einsum", "abs2")
-                sums = sums or ir.last_name(node.func) in ("sum", "dot", "einsum", "add", "sub", "subtract")
-            elif isinstance(node, ir.Name) and depth:
-                if any(self._sum_of_squares(p, depth - 1) for p, _ in self._bound(place, node)):
-                    return True
-        return squares and sums
+    def part(self, frame: Frame, node: ir.Subscript, base: Value, keys: Value) -> Value:
+        """An item; one of a table of phasors is a phasor."""
+        value = super().part(frame, node, base, keys)
+        if base.phasor is not None and geometric(marks(keys)):
+            return self.exponential(frame, node, base.phasor | marks(keys))
+        return value
+
+    def arithmetic(self, frame: Frame, node: ir.BinOp, left: Value, right: Value) -> Value:
+        """What a binary operation makes."""
+        if node.op == "**":
+            return self._power(frame, node, left, right)
+        numbers = left.number, right.number
+        number = None
+        if numbers[0] is not None and numbers[1] is not None and (numbers[1] or node.op != "/"):
+            one, other = numbers[0], numbers[1]
+            number = {"+": one + other, "-": one - other, "*": one * other}.get(node.op, one / other if node.op == "/" else None)
+        out = marks(left) | marks(right)
+        both = left.turned is not None and right.turned is not None
+        if node.op in ("+", "-") and both and left.imaginary != right.imaginary:
+            return self.exponential(frame, node, (left.turned or frozenset()) | (right.turned or frozenset()))
+        if node.op in ("+", "-") and SQUARE in out:
+            out |= {SQUARES}
+        if node.op == "*" and isinstance(node.left, (ir.Name, ir.Attribute)) and ir.dotted(node.left) == (ir.dotted(node.right) or "-"):
+            out |= {SQUARE}
+        if node.op == "@" and TRIG in out:
+            out |= {UNIT}
+        if node.op == "/":
+            if DISTANCE in right.marks:
+                out = (out - {DISTANCE, SQUARES}) | left.marks | {UNIT}
+            if right.number == 180.0:
+                out -= {PI}
+            if left.number is not None and PI in left.marks and right.number is not None and right.number % 1:
+                out |= {WAVE}
+        return Value(number=number, marks=out, imaginary=left.imaginary or right.imaginary, turned=united([left.turned, right.turned]))
+
+    def _power(self, frame: Frame, node: ir.Expr, base: Value, exponent: Value) -> Value:
+        if base.number is not None and math.isclose(base.number, math.e, rel_tol=1e-4) and exponent.imaginary:
+            return self.exponential(frame, node, marks(exponent))
+        if base.phasor is not None:
+            return self.exponential(frame, node, base.phasor | marks(exponent))
+        out = marks(base) | marks(exponent)
+        if exponent.number == 2:
+            out |= {SQUARE}
+        if exponent.number in (0.5, -0.5) and SQUARES in out:
+            out |= {DISTANCE}
+        return Value(marks=out, imaginary=base.imaginary)
+
+    def operation(self, frame: Frame, node: ir.Call, name: str, values: list[Value], named: dict[str, Value]) -> Value:
+        """What a function of numbers makes of its operands."""
+        values = [
+            *values,
+            *(
+                v
+                for k, v in named.items()
+                if k in ("input", "other", "x", "real", "imag", "tensors", "vec2", "min", "max", "value", "alpha")
+            ),
+        ]
+        first = values[0] if values else NOTHING
+        made = frozenset().union(*(marks(v) for v in values))
+        if name in _TRIG:
+            inner = marks(first)
+            frame.noted.add((name.rstrip("_"), inner, node))
+            window = PI in inner and RUN in inner and WAVE not in inner
+            return Value(marks=frozenset() if window else frozenset({TRIG}), turned=inner, imaginary=first.imaginary)
+        if name in ("polar", "rect"):
+            angle = named.get("angle", values[1] if len(values) > 1 else NOTHING)
+            return self.exponential(frame, node, marks(angle))
+        if name in ("exp", "exp_", "expm1", "exp2"):
+            return self.exponential(frame, node, made) if first.imaginary else NOTHING
+        if name in _COMPLEX:
+            return self._complex(frame, node, values, made)
+        if name == "view_as_complex":
+            turned = united([first.turned, *(v.turned for v in [*(first.items or ()), *([first.each] if first.each else [])])])
+            return self.exponential(frame, node, turned) if turned is not None else Value(marks=made, imaginary=True)
+        if name in _POWERS and len(values) > 1:
+            return self._power(frame, node, values[0], values[1])
+        if name in ("vander", "cumprod") and first.phasor is not None:
+            return self.exponential(frame, node, first.phasor)
+        if name in _ROOTS:
+            imaginary = first.imaginary or (first.number is not None and first.number < 0)
+            return Value(marks=made | ({DISTANCE} if SQUARES in made else set()), imaginary=imaginary)
+        return self._numbers(frame, node, name, values, made)
+
+    def _complex(self, frame: Frame, node: ir.Call, values: list[Value], made: Marks) -> Value:
+        if len(values) < 2:
+            text = usage.positional(node)
+            imaginary = bool(text) and isinstance(text[0], ir.Constant) and isinstance(text[0].value, str)
+            return replace(values[0], imaginary=values[0].imaginary or imaginary) if values else NOTHING
+        if values[0].turned is not None and values[1].turned is not None:
+            return self.exponential(frame, node, values[0].turned | values[1].turned)
+        return Value(marks=made, imaginary=True)
+
+    def _numbers(self, frame: Frame, node: ir.Call, name: str, values: list[Value], made: Marks) -> Value:
+        first = values[0] if values else NOTHING
+        if name in _NORMS:
+            return Value(marks=made | {DISTANCE})
+        if name == "normalize":
+            return Value(marks=made | {UNIT})
+        if name in ("square", "square_"):
+            return Value(marks=made | {SQUARE})
+        if name in _RUNS:
+            return Value(marks=frozenset({RUN}))
+        if name in _GRIDS:
+            return Value(marks=made - {PI} if PI in made else made | {RUN})
+        if name in _INVERSE:
+            return NOTHING
+        if name in _FILLING:
+            return Value(marks=marks(values[-1]) if values else frozenset())
+        if name == "meshgrid":
+            return Value(items=tuple(values))
+        if name in _PRODUCTS:
+            plain = [ir.dotted(e) for e in usage.positional(node) if ir.dotted(e)]
+            made |= {SQUARE, SQUARES} if len(plain) != len(set(plain)) or SQUARE in made else set()
+        if name in _PROJECTING and TRIG in made:
+            made |= {UNIT}
+        if name == "sum" and SQUARE in made:
+            made |= {SQUARES}
+        if name in _KEEPING:
+            held = [*values, *(first.items or ()), *([first.each] if first.each is not None else [])]
+            turned = united([v.turned for v in held])
+            number = first.number if len(values) == 1 else None
+            items = first.items if name in ("list", "tuple", "unbind", "broadcast_tensors") else None
+            return Value(
+                number=number, items=items, marks=made, turned=turned, phasor=first.phasor, imaginary=any(v.imaginary for v in held)
+            )
+        return Value(marks=said(name))
 
 
-def _joins(node: ir.Node) -> bool:
-    if isinstance(node, ir.Call):
-        return ir.last_name(node.func) in ("complex", "view_as_complex")
-    return isinstance(node, ir.Constant) and isinstance(node.value, complex)
-
-
-def _operands(call: ir.Call) -> list[ir.Expr]:
-    receiver = call.func.value if isinstance(call.func, ir.Attribute) else None
-    plain = usage.positional(call) + [a.value for a in call.args if a.keyword in ("input", "x", "other", "exponent")]
-    module = isinstance(receiver, ir.Name) and receiver.id in (
-        "torch",
-        "np",
-        "numpy",
-        "math",
-        "cmath",
-        "xp",
-        "jnp",
-        "F",
-        "t",
-        "th",
-        "linalg",
-    )
-    if receiver is None or module or (isinstance(receiver, ir.Attribute) and receiver.attr in ("linalg", "functional", "special")):
-        return plain
-    return plain if plain and ir.last_name(call.func) in ("exp", "sin", "cos", "tan", "sqrt", "polar", "rect") else [receiver, *plain]
-
-
-def _trig_operand(node: ir.Expr) -> ir.Expr | None:
-    if isinstance(node, ir.Call) and ir.last_name(node.func) in ("sin", "cos"):
-        return next(iter(_operands(node)), None)
-    return None
-
-
-def _shallow(expr: ir.Expr) -> Iterator[ir.Node]:
-    """The expression's own nodes; callees of calls by name are no values."""
-    stack: list[ir.Node] = [expr]
-    while stack:
-        node = stack.pop()
-        yield node
-        if isinstance(node, ir.Attribute) and node.attr not in ("T", "mT", "H", "mH", "real", "imag", "data"):
-            continue  # a field is a value of its own; what holds it is not part of the phase
-        for child in ir.children(node):
-            if isinstance(child, ir.Function) or (isinstance(node, ir.Call) and child is node.func and isinstance(child, ir.Name)):
-                continue
-            if isinstance(node, ir.Call) and child is node.func and isinstance(child, ir.Attribute):
-                stack.append(child.value)
-            else:
-                stack.append(child)
-
-
-def _words(name: str, out: Evidence, *, own: bool) -> None:
-    words = set(re.split(r"[_\W]+", name.lower()))
-    out.wave = (
-        out.wave or bool(words & _WAVE) or "wavelength" in name.lower() or "wavenumber" in name.lower() or {"speed", "light"} <= words
-    )
-    out.element = out.element or bool(words & _ELEMENT)
-    out.named_distance = out.named_distance or bool(words & _DISTANCE)
-    out.motion = out.motion or bool(words & _MOTION)
-    out.short = out.short or (own and name in _SHORT)
-
-
-def _constant(node: ir.Constant, out: Evidence) -> None:
-    if isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
-        out.wave = out.wave or float(node.value) in _LIGHT
-        out.pi = out.pi or abs(float(node.value) - 3.14159265) < 1e-3 or abs(float(node.value) - 6.2831853) < 1e-3
-
-
-def _has_pi(expr: ir.Expr) -> bool:
-    out = Evidence()
-    for node in ir.walk(expr):
-        if isinstance(node, ir.Constant):
-            _constant(node, out)
-        elif isinstance(node, (ir.Attribute, ir.Name)) and ir.last_name(node) in ("pi", "tau"):
-            out.pi = True
-    return out.pi
-
-
-def _is_range(expr: ir.Expr) -> bool:
-    return isinstance(expr, ir.Call) and ir.last_name(expr.func) in _RUNS | {"enumerate"}
-
-
-def _euler(expr: ir.Expr) -> bool:
-    if isinstance(expr, ir.Constant) and isinstance(expr.value, float):
-        return abs(expr.value - 2.718281828) < 1e-4
-    return (isinstance(expr, ir.Attribute) and expr.attr == "e") or (isinstance(expr, ir.Name) and expr.id == "e")
-
-
-def _key(expr: ir.Node) -> str:
-    parts: list[str] = []
-    for node in ir.walk(expr):
-        parts.append(type(node).__name__)
-        for name in ("id", "attr", "op", "value", "keyword"):
-            found = getattr(node, name, None)
-            if isinstance(found, (str, int, float)):
-                parts.append(str(found))
-    return " ".join(parts)
+def _with(value: Value, more: Marks) -> Value:
+    return value if more <= value.marks else replace(value, marks=value.marks | more)
