@@ -51,6 +51,11 @@ class Arguments(Backwards):
         positional = fn.positional
         call = frame.call
         if frame.bound and positional and positional[0] is param:
+            called = any(isinstance(v, Inst) for v in self.flow.callees(caller))
+            if isinstance(call.func, ir.Attribute) and call.func.attr != fn.node.name and not self.classes(caller):
+                # `self.head(x)` runs a method of what the attribute holds.
+                whole = self.at(demand, caller.at(call.func), path, outer)
+                return Answer("moved", (whole,)) if called or fn.cls is None else self.field(demand, fn.cls, path)
             if isinstance(call.func, ir.Attribute) and not self.classes(caller):
                 if not any(isinstance(v, (Cls, SuperOf, Mod)) for v in self.flow.receivers(caller.at(call.func))):
                     return Answer("moved", (self.at(demand, caller.at(call.func.value), path, outer),))
@@ -152,13 +157,14 @@ class Arguments(Backwards):
         put = [p for key, p in self.flow.contents(cls, name) if rest and rest[0][0] != "field" and key in (None, rest[0][1])]
         if put or (rest and rest[0] == ELEMENT):
             put = put or [p for _, p in self.flow.contents(cls, name)]
-            found = [p for p in found if not (put and _empty(p.expr))]
+            found = [p for p in found if not (put and empty(p.expr))]
         if not found and not put:
             return Answer("parameter")
         return Answer("moved", (*(self.at(demand, p, rest, None) for p in found), *(self.at(demand, p, rest[1:], None) for p in put)))
 
 
-def _empty(expr: ir.Expr) -> bool:
+def empty(expr: ir.Expr) -> bool:
+    """Whether an expression makes a container with nothing in it."""
     if isinstance(expr, ir.Call):
         return ir.last_name(expr.func) in ("dict", "list", "set", "OrderedDict", "defaultdict", "deque") and not expr.args
     return (isinstance(expr, ir.Dict) and not expr.keys) or (isinstance(expr, ir.Sequence) and not expr.items)

@@ -90,6 +90,8 @@ class Backwards:
             elif isinstance(callee, Inst):
                 interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
+        if len(out) > 1:
+            out = {fn: bound for fn, bound in out.items() if not (fn.node.decorators and self.flow.replacements(fn) & out.keys())}
         return list(out.items())
 
     def classes(self, place: Place) -> list[ClassInfo]:

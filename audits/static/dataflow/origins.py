@@ -278,6 +278,9 @@ class Origins(Variables):
             return operated
         if expr.op == "|" and demand.path:
             return Answer("moved", (self.to(demand, expr.right, demand.path), self.to(demand, expr.left, demand.path)))
+        repeated = [e for e in (expr.left, expr.right) if isinstance(e, ir.Sequence)] if expr.op == "*" and demand.path else []
+        if repeated:
+            return Answer("moved", tuple(self.to(demand, e, (ELEMENT, *demand.path[1:])) for e in repeated))
         if expr.op == "+" and demand.path:
             return Answer("moved", (self.to(demand, expr.left, demand.path), self.to(demand, expr.right, demand.path)))
         return Answer("arithmetic", (self.to(demand, expr.left, ()), self.to(demand, expr.right, ())))
@@ -288,6 +291,9 @@ class Origins(Variables):
     def _comprehension(self, demand: Demand, expr: ir.Comprehension) -> Answer:
         if not demand.path:
             return Answer("composite", (self.to(demand, expr.value or expr.element, ()),))
+        copied = _copied(expr)
+        if copied is not None and demand.path[0][0] in ("item", "field"):
+            return Answer("moved", (self.to(demand, copied, demand.path),))
         kept = tuple(Guard("if", test) for clause in expr.clauses for test in clause.ifs)
         return Answer("moved", (self.to(demand, expr.value or expr.element, demand.path[1:], kept),))
 
@@ -301,6 +307,18 @@ class Origins(Variables):
 
     def _lambda(self, demand: Demand, expr: ir.Lambda) -> Answer:
         return Answer("function")
+
+
+def _copied(expr: ir.Comprehension) -> ir.Expr | None:
+    # X of `{k: v for k, v in X.items()}`: each key keeps its value.
+    if expr.value is None or len(expr.clauses) != 1:
+        return None
+    target, source = expr.clauses[0].target, expr.clauses[0].iter
+    if not (isinstance(source, ir.Call) and isinstance(source.func, ir.Attribute) and source.func.attr == "items" and not source.args):
+        return None
+    names = [i.id for i in target.items if isinstance(i, ir.Name)] if isinstance(target, ir.Sequence) else []
+    kept = [e.id for e in (expr.element, expr.value) if isinstance(e, ir.Name)]
+    return source.func.value if len(names) == 2 and names == kept else None
 
 
 _STEPS: dict[type[ir.Expr], Callable[..., Answer]] = {
