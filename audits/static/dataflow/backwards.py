@@ -36,6 +36,19 @@ def _deepens(demand: Demand, seen: set[object]) -> bool:
     return any((expr, path[start:], frame) in seen for start in range(1, len(path)))
 
 
+def _merged(expr: ir.Expr) -> tuple[list[ir.Expr], list[ir.Expr]] | None:
+    """The keys of a mapping that is made here, and the mappings that are merged into it; None for anything else."""
+    if isinstance(expr, ir.Dict):
+        pairs = list(zip(expr.keys, expr.values, strict=True))
+        return [k for k, _ in pairs if k is not None], [v for k, v in pairs if k is None]
+    if isinstance(expr, ir.BinOp) and expr.op == "|":
+        return [], [expr.left, expr.right]
+    if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("dict", "OrderedDict", "ChainMap"):
+        named = [ir.Constant(a.line, a.column, a.end_line, a.end_column, a.keyword) for a in expr.args if a.keyword is not None]
+        return list(named), [a.value for a in expr.args if a.keyword is None]
+    return None
+
+
 class Backwards:
     """Definitions, types and callees of places, and the walk."""
 
@@ -47,6 +60,8 @@ class Backwards:
         self._values: dict[tuple[int, FunctionInfo | ModuleInfo], Values] = {}
         self._returns: dict[FunctionInfo, list[ir.Return | ir.Yield]] = {}
         self._asked: set[int] = set()
+        self._binding: set[int] = set()
+        self._choosing: set[int] = set()
         self._scores: dict[str, frozenset[str]] = {}
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
         self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
@@ -90,9 +105,24 @@ class Backwards:
             elif isinstance(callee, Inst):
                 interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
+        if not out and isinstance(place.expr, ir.Call) and isinstance(place.expr.func, ir.Attribute):
+            out = dict.fromkeys(self._below(place.expr.func, self.flow.receivers(place.at(place.expr.func))), True)
         if len(out) > 1:
             out = {fn: bound for fn, bound in out.items() if not (fn.node.decorators and self.flow.replacements(fn) & out.keys())}
         return list(out.items())
+
+    def _below(self, func: ir.Attribute, receivers: Values) -> list[FunctionInfo]:
+        # The methods of subclasses, where the class of the receiver has none of this name.
+        out = []
+        pending = [r.cls for r in receivers if isinstance(r, Inst)]
+        seen = set(pending)
+        while pending:
+            for cls in self.analysis.subclasses.get(pending.pop(), set()) - seen:
+                seen.add(cls)
+                pending.append(cls)
+                fn = cls.module.functions.get(f"{cls.qualname}.{func.attr}")
+                out += [fn] if fn is not None and not fn.flags else []
+        return out
 
     def classes(self, place: Place) -> list[ClassInfo]:
         """The packages' classes that a call constructs."""
@@ -199,10 +229,14 @@ class Backwards:
         found: list[bool | None] = []
 
         def visit(current: Demand, answer: Answer) -> bool:
-            if isinstance(current.expr, ir.Dict) and not current.path:
-                keys = current.expr.keys
-                known = all(isinstance(k, ir.Constant) for k in keys)
-                held = any(isinstance(k, ir.Constant) and k.value == demand.path[0][1] for k in keys)
+            merged = _merged(current.expr) if not current.path and id(current.expr) not in self._asked else None
+            if merged is not None:
+                keys, inner = merged
+                self._asked.add(id(current.expr))
+                rests = [self.has_item(self.to(current, e, demand.path)) for e in inner]
+                self._asked.discard(id(current.expr))
+                held = any(isinstance(k, ir.Constant) and k.value == demand.path[0][1] for k in keys) or True in rests
+                known = all(isinstance(k, ir.Constant) for k in keys) and all(r is False for r in rests)
                 found.append(True if held else False if known else None)
                 return False
             if answer.kind != "moved":

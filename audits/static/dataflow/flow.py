@@ -16,6 +16,12 @@ from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Sc
 
 _FILLING = frozenset({"append", "extend", "add", "insert", "update", "setdefault"})
 
+# What runs its argument on the arguments that follow: on elements of them, or on themselves.
+ON_ELEMENTS = frozenset({"map", "imap", "starmap", "filter", "reduce"})
+RUNNING = ON_ELEMENTS | {"submit", "checkpoint", "run_in_executor", "to_thread", "apply_async"}
+
+_INVOKING = frozenset({"__call__", "__wrapped__", "func", "apply", "forward", "run", "call", "submit", "remote", "delay", "invoke"})
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -48,6 +54,7 @@ class Flow:
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
         self._contents: dict[tuple[ClassInfo, str], list[tuple[object, Place]]] | None = None
         self._outer: dict[tuple[Scope, str], list[Place]] | None = None
+        self._handed: dict[FunctionInfo, list[tuple[ir.Call, Unit, int, bool]]] | None = None
         self._replacements: dict[FunctionInfo, frozenset[FunctionInfo]] = {}
         self._outer_puts: dict[tuple[Scope, str], list[tuple[object, Place, bool]]] | None = None
         self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
@@ -79,6 +86,21 @@ class Flow:
             out += [(c, u, True) for c, u in self.constructions.get(fn.cls, [])]
         return out
 
+    def handed(self, fn: FunctionInfo) -> list[tuple[ir.Call, Unit, int, bool]]:
+        """The calls that hand `fn` to something that runs it on their other arguments: the argument's position, and whether it is bound."""
+        if self._handed is None:
+            self._handed = {}
+            for unit in [*self.analysis.modules.values(), *self.analysis.cold.values()]:
+                interp = _Silent(self.analysis, Unit(unit.module, unit.fn, hot=False, settled=True))
+                scope = unit.fn.scope if unit.fn is not None else unit.module.scope
+                for call in [c for c in unit.calls if ir.last_name(c.func) in RUNNING]:
+                    for i, arg in enumerate(call.args):
+                        known = isinstance(arg.value, (ir.Name, ir.Attribute, ir.Lambda)) and arg.keyword is None
+                        for value in interp.eval(arg.value, scope) if known else ():
+                            if isinstance(value, Func):
+                                self._handed.setdefault(value.fn, []).append((call, unit, i, value.bound))
+        return self._handed.get(fn, [])
+
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place."""
         return self.analysis.cold[place.fn] if place.fn is not None else self.analysis.modules[place.module]
@@ -89,13 +111,13 @@ class Flow:
 
     def _called(self, unit: Unit, call: ir.Call) -> Values:
         callees = unit.calls.get(call, frozenset())
+        if isinstance(call.func, ir.Attribute) and call.func.attr not in _INVOKING:
+            # A name that holds functions stands for them, but `table.pop(key)` runs none of them.
+            reads = call.func.attr in lookup.CONTAINER_READS
+            held = {r for r in unit.receivers.get(call.func, ()) if isinstance(r, (Func, Inst) if reads else Func)}
+            callees = callees - held if held else callees
         if len(callees) < 2:
             return callees
-        if isinstance(call.func, ir.Attribute):
-            # A name that holds functions stands for them; where it has a method of this name, that is what is called.
-            method = {c for c in callees if isinstance(c, Func) and c.fn.node.name == call.func.attr}
-            held = unit.receivers.get(call.func, frozenset()) if method else frozenset()
-            callees = frozenset(c for c in callees if c in method or c not in held)
         for callee in [c for c in callees if isinstance(c, Func) and c.fn.node.decorators]:
             inner = {c for c in callees if isinstance(c, Func) and c.fn in self.replacements(callee.fn)}
             if inner and not any(_passes_on(c.fn, callee.fn) for c in inner if isinstance(c, Func)):
@@ -208,8 +230,8 @@ class Flow:
                             continue
                         owners = {r.cls for r in unit.receivers.get(field, ()) if isinstance(r, Cls)}
                         owners |= {owner} if owner is not None and ir.last_name(field.value) == "self" else set()
-                        for cls in owners:
-                            self._contents.setdefault((cls, field.attr), []).append((key, Place(value, unit.module, unit.fn)))
+                        for holder in owners:
+                            self._contents.setdefault((holder, field.attr), []).append((key, Place(value, unit.module, unit.fn)))
         order = self.analysis.mro_cache.get(cls) or [cls]
         return [p for owner in order for p in self._contents.get((owner, name), [])]
 
@@ -265,7 +287,7 @@ class Flow:
                 if isinstance(node, (ir.Assign, ir.AugAssign)) and node.value is not None:
                     for target in node.targets if isinstance(node, ir.Assign) else [node.target]:
                         for item, value in pairs_of(target, node.value):
-                            if isinstance(item, ir.Attribute) and ir.last_name(item.value) == "self":
+                            if isinstance(item, ir.Attribute) and ir.last_name(item.value) in ("self", "cls", owner.node.name):
                                 out.setdefault((owner, item.attr), []).append(Place(value, fn.module, fn))
                 elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("setattr", "__setattr__"):
                     plain = [a.value for a in node.args]

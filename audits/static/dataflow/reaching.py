@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from audits.static.source import ir
@@ -217,7 +218,9 @@ class Reaching:
         for item in node.items:
             env = self._expr(item.context, env)
             if item.target is not None:
-                env = self._target(item.target, item.context, (), env, item)
+                entered = self._made(item, partial(_entered, item.context))
+                self.envs[id(entered)] = env
+                env = self._target(item.target, entered, (), env, item)
             if isinstance(item.context, ir.Call) and ir.last_name(item.context.func) == "suppress":
                 suppressed = Guard("except", node)
         after = self._block(node.body, env, guards)
@@ -326,7 +329,10 @@ class Reaching:
             return env
         if not isinstance(node.func, ir.Attribute):
             return env
-        owner = access(node.func.value)
+        base = node.func.value
+        while isinstance(base, ir.Call) and isinstance(base.func, ir.Attribute) and base.func.attr.endswith("_"):
+            base = base.func.value  # `x.zero_().add_(y)` writes into x
+        owner = access(base)
         if owner is None:
             return env
         if name.endswith("_") and not name.startswith("_"):
@@ -369,6 +375,11 @@ class Reaching:
 BASE = Def("base")
 IN_PLACE = ".~"  # after a name: the calls that have written into what it holds
 _REPLACING = frozenset({"copy_", "detach_", "zero_", "fill_", "set_"})
+
+
+def _entered(context: ir.Expr) -> ir.Expr:
+    place = (context.line, context.column, context.end_line, context.end_column)
+    return ir.Call(*place, ir.Attribute(*place, context, "__enter__"), [])
 
 
 def _join(branches: list[tuple[Env | None, Guards]]) -> Env | None:

@@ -8,7 +8,7 @@ from audits.static.analysis.values import Cls, Func, Mod
 from audits.static.dataflow.arguments import Arguments, empty
 from audits.static.dataflow.demands import ELEMENT, Answer, Bound, Demand
 from audits.static.dataflow.flow import Place
-from audits.static.dataflow.reaching import BASE, Alternatives, Def, Guard, Path, step_text
+from audits.static.dataflow.reaching import BASE, IN_PLACE, Alternatives, Def, Guard, Path, step_text
 from audits.static.source import ir
 from audits.static.source.project import ModuleInfo, Scope, lookup_scope
 
@@ -39,6 +39,21 @@ class Variables(Arguments):
             return answer
         moved = tuple(self.at(demand, p, demand.path, None) for p in places)
         return Answer("moved" if answer.kind in ("moved", "outside", "unknown") else answer.kind, answer.demands + moved)
+
+    def filled(self, demand: Demand) -> list[Demand]:
+        """The elements that have been put into the container that a name stands for, here or in other functions."""
+        expr = demand.expr
+        if not isinstance(expr, ir.Name) or demand.path:
+            return []
+        env = self.reaching(demand.place).envs.get(id(expr), {})
+        parts = [k for k in env if k.startswith(f"{expr.id}[") and not k.endswith(IN_PLACE)]
+        here = [(demand.place.at(d.expr), d.path) for k in parts for d in env[k] if d.expr is not None]
+        out = [self.at(demand, place, path, demand.frame) for place, path in here]
+        scope = demand.place.fn.scope if demand.place.fn is not None else demand.place.module.scope
+        found = lookup_scope(scope, expr.id)
+        known = {id(p.expr) for p, _ in here}
+        puts = self.flow.outer_puts(found, expr.id) if found is not None else []
+        return out + [self.at(demand, p, (ELEMENT,) if spread else (), None) for _, p, spread in puts if id(p.expr) not in known]
 
     def _with_puts(self, demand: Demand, answer: Answer, expr: ir.Name) -> Answer:
         if not demand.path or demand.path[0][0] not in ("item", "elem"):
