@@ -15,10 +15,10 @@ from audits.static.source.project import ClassInfo, FunctionInfo
 from audits.static.subjects.covariances import Covariances
 from audits.static.subjects.gradients import Gradients
 
-_SAMPLE = re.compile(r"sampl|measured|observed|empiric|r_?samp", re.I)
-_BETA = re.compile(r"^(beta|blend\w*|mix\w*|sample_weight|weight|w)$", re.I)
-_LOADING = re.compile(r"load|ridge|jitter|^eps|regular|tikhonov", re.I)
-_SHRINKAGE = re.compile(r"shrink|^alpha$|^law$", re.I)
+_SAMPLE = re.compile(r"sampl|meas|observ|empiric|r_?samp|(^|_)(obs|emp|scm)(_|$)", re.I)
+_BETA = re.compile(r"^(beta|gamma|blend\w*|mix\w*|\w*weight|w|(\w*_)?(fraction|frac|share|ratio))$", re.I)
+_LOADING = re.compile(r"load|ridge|jitter|^eps|^reg(ular\w*)?(_|$)|tikhonov|nugget|damp|^(delta|lam|lambda_)$|^diag(onal)?(_|$)", re.I)
+_SHRINKAGE = re.compile(r"shrink|^alpha$|^law$|^rho$|ledoit|^oas$", re.I)
 _CONTEXTS = 24
 
 
@@ -49,7 +49,8 @@ class Blends:
         self.hot = hot
         self._behind: dict[tuple[object, ...], list[Use]] = {}
         self.gradients = Gradients(origins)
-        params = self.builder.node.params
+        own = self.builder.cls is not None and "staticmethod" not in self.builder.flags
+        params = self.builder.node.params[1 if own else 0 :]
         self.sample = next((p for p in params if _SAMPLE.search(p.name) and not _BETA.match(p.name)), None)
         if self.sample is None and len(params) > 1:
             typed = [p for p in params if covariances.typed(p, self.builder)] or params
@@ -94,7 +95,8 @@ class Blends:
         """What a use passes for a parameter of the builder; nothing where the default stands."""
         if param is None:
             return []
-        passed = self.origins.passed(use.place, self.builder, param, bound=False, frame=use.frame)
+        bound = any(b for fn, b in self.origins.targets(use.place) if fn is self.builder)
+        passed = self.origins.passed(use.place, self.builder, param, bound=bound, frame=use.frame)
         return [Demand(place, path, frame, (), (place.step(),)) for place, path, frame in passed]
 
     # -- options
@@ -126,11 +128,7 @@ class Blends:
             return bool(classes) and all(wanted not in self._members(c) for c in classes)
         if kind != "item":
             return False
-        if isinstance(expr, ir.Dict):
-            return all(isinstance(k, ir.Constant) and k.value != wanted for k in expr.keys)
-        if isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict":
-            return all(a.keyword and a.keyword != wanted for a in expr.args)
-        return isinstance(expr, ir.Name) and self._gathers(demand, expr)
+        return self.origins.has_item(demand) is False or (isinstance(expr, ir.Name) and self._gathers(demand, expr))
 
     def _members(self, cls: ClassInfo) -> set[str]:
         order = self.origins.analysis.mro_cache.get(cls) or [cls]
@@ -187,7 +185,7 @@ class Blends:
                 if receiver is not None and (not targets or all(t.module is self.covariances.home for t, _ in targets)):
                     moved = Demand(found.place.at(receiver), (), found.frame, found.guards, found.trail)
                     return [*answer.demands, moved]
-            return True
+            return [*answer.demands, *self.origins.filled(found)]
 
         self.origins.walk(demand, visit)
         self._behind[(*demand.key, through)] = out

@@ -127,10 +127,12 @@ class Gradients:
         env = self.origins.reaching(demand.place).envs.get(id(expr), {})
         whole = env.get(f"{expr.id}{IN_PLACE}")
         parts = [k for k in env if k.startswith((f"{expr.id}.", f"{expr.id}[")) and not k.endswith(IN_PLACE)] if not demand.path else []
+        known = {id(d.expr) for k in parts for d in env[k]}
         found = [d for k in parts for d in env[k]] + list(whole or ())
         places = [demand.place.at(d.expr) for d in found if d.expr is not None and not self._written_off(demand, d)]
         paths = {id(d.expr): d.path for d in found}
         out = [self.origins.at(demand, p, paths[id(p.expr)], demand.frame) for p in places]
+        out += [d for d in self.origins.filled(demand) if id(d.expr) not in known]
         return out, whole is None or BASE in whole
 
     def _written_off(self, demand: Demand, definition: Def) -> bool:
@@ -277,6 +279,8 @@ def _has_none(found: Demand, following: Demand) -> bool:
             continue
         if isinstance(test, ir.Attribute) and test.attr == "requires_grad" and not polarity and key(test.value) == key(found.expr):
             return True
+        if isinstance(test, ir.Call) and ir.last_name(test.func) in ("isinstance", "is_tensor") and test.args and not polarity:
+            return key(test.args[0].value) == key(found.expr) and ir.last_name(test.args[-1].value) in ("Tensor", key(found.expr))
         if isinstance(test, ir.Compare) and len(test.ops) == 1 and isinstance(following.expr, ir.Name):
             none = isinstance(test.comparators[0], ir.Constant) and test.comparators[0].value is None
             if none and polarity == (test.ops[0] in ("is", "==")) and key(test.left) == following.expr.id:
