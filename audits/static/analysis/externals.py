@@ -119,20 +119,22 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
 
 
 def _read_from(i: Interp, func: ir.Expr) -> Values:
-    # A table of functions stands for them, and `table.items()` calls none.
+    # A table of functions or objects stands for them, and `table.items()` calls none.
     if not isinstance(func, ir.Attribute) or func.attr not in lookup.CONTAINER_READS:
         return EMPTY
     receivers = i.unit.receivers.get(func, EMPTY)
     if any(isinstance(r, ExtInst) and r.name in _HOLDERS for r in receivers):
         return frozenset(receivers) | {Ext(f"?.{func.attr}"), UNKNOWN}
-    return frozenset(r for r in receivers if isinstance(r, Func))
+    return frozenset(r for r in receivers if isinstance(r, (Func, Inst)))
 
 
 def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
     if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
-        return {v for v in receivers if isinstance(v, Func)} if func.attr in lookup.CONTAINER_READS else set()
+        if func.attr not in lookup.CONTAINER_READS:
+            return set()
+        return {v for v in receivers if isinstance(v, Func) or (isinstance(v, Inst) and v in callees)}
     if func.attr in _RETURNING_SELF and callees and all(isinstance(c, Ext) for c in callees):
         return {v for v in receivers if isinstance(v, Inst)}
     holders = {v for v in receivers if isinstance(v, ExtInst) and v.name in _HOLDERS}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from audits.static.analysis.values import Cls, Func, Inst, Mod, SuperOf
+from audits.static.analysis.values import Cls, Inst, Mod, SuperOf
 from audits.static.dataflow.backwards import NEAR, Backwards
 from audits.static.dataflow.demands import ELEMENT, Answer, Demand, Frame
-from audits.static.dataflow.flow import Place
+from audits.static.dataflow.flow import ON_ELEMENTS, Place
 from audits.static.dataflow.reaching import Def, Path
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo
+
+_EMPTY = frozenset({"dict", "list", "set", "OrderedDict", "defaultdict", "deque"})
 
 
 class Arguments(Backwards):
@@ -36,6 +38,7 @@ class Arguments(Backwards):
             answer = self._argument(demand, fn, param, path, Frame(fn, call, caller, None, bound, 1))
             out += answer.demands
             missing = missing or answer.kind != "moved"
+        out += self._handed(demand, fn, param, path)
         if not out:
             typed = [v.cls for v in self.values(demand.place) if isinstance(v, Inst)] if path and path[0][0] == "field" else []
             for cls in typed:
@@ -46,11 +49,41 @@ class Arguments(Backwards):
             return Answer("parameter")
         return Answer("mixed-unknown" if missing else "moved", tuple(out))
 
+    def _handed(self, demand: Demand, fn: FunctionInfo, param: ir.Param, path: Path) -> list[Demand]:
+        # `map(fn, values)`: what is handed to `fn` by something outside that runs it.
+        if param not in fn.positional:
+            return []
+        out = []
+        for call, unit, index, bound in self.flow.handed(fn):
+            number = fn.positional.index(param) - bound
+            rest = [a.value for a in call.args[index + 1 :] if a.keyword is None and not a.star]
+            name = ir.last_name(call.func)
+            inner: Path = path
+            if name == "starmap":
+                number, inner = 0, (ELEMENT, ("item", number), *path)
+            elif name == "reduce":
+                inner = (ELEMENT, *path) if number == 1 or len(rest) == 1 else path
+                number = 1 - number if len(rest) > 1 else 0
+            elif name in ON_ELEMENTS:
+                inner = (ELEMENT, *path)
+            if self.only is not None and unit.fn is not None and not self.only(unit.fn):
+                continue
+            if 0 <= number < len(rest):
+                out.append(self.at(demand, Place(rest[number], unit.module, unit.fn), inner, None))
+            if name == "reduce" and param is fn.positional[0]:
+                out += self._returned(replace(demand, path=path), fn, None)
+        return out
+
     def _argument(self, demand: Demand, fn: FunctionInfo, param: ir.Param, path: Path, frame: Frame) -> Answer:
         caller, outer = frame.caller, frame.outer
         positional = fn.positional
         call = frame.call
         if frame.bound and positional and positional[0] is param:
+            called = any(isinstance(v, Inst) for v in self.flow.callees(caller))
+            if isinstance(call.func, ir.Attribute) and call.func.attr != fn.node.name and not self.classes(caller):
+                # `self.head(x)` runs a method of what the attribute holds.
+                whole = self.at(demand, caller.at(call.func), path, outer)
+                return Answer("moved", (whole,)) if called or fn.cls is None else self.field(demand, fn.cls, path)
             if isinstance(call.func, ir.Attribute) and not self.classes(caller):
                 if not any(isinstance(v, (Cls, SuperOf, Mod)) for v in self.flow.receivers(caller.at(call.func))):
                     return Answer("moved", (self.at(demand, caller.at(call.func.value), path, outer),))
@@ -134,8 +167,10 @@ class Arguments(Backwards):
                     return False
                 return answer.kind in ("moved", "mixed-unknown") and len(found) < 4
 
-            if not any(isinstance(v, Func) and v.fn.node.name == ir.last_name(call.func) for v in self.flow.callees(caller)):
+            if id(call) not in self._binding:
+                self._binding.add(id(call))  # a function that is handed to itself leads back to this call
                 self.walk(Demand(caller.at(call.func), (), frame), visit, NEAR)
+                self._binding.discard(id(call))
             out += found[:1]
         return out
 
@@ -147,18 +182,25 @@ class Arguments(Backwards):
         getters = self._getters(cls, name)
         if getters:
             return Answer("moved", tuple(d for g in getters for d in self._returned(replace(demand, path=path[1:]), g, None)))
-        found = self.flow.field(cls, name)
         rest = path[1:]
-        put = [p for key, p in self.flow.contents(cls, name) if rest and rest[0][0] != "field" and key in (None, rest[0][1])]
-        if put or (rest and rest[0] == ELEMENT):
-            put = put or [p for _, p in self.flow.contents(cls, name)]
-            found = [p for p in found if not (put and _empty(p.expr))]
+        put = self.contents(demand, cls, name, rest)
+        found = [p for p in self.flow.field(cls, name) if not (put and empty(p.expr))]
         if not found and not put:
             return Answer("parameter")
-        return Answer("moved", (*(self.at(demand, p, rest, None) for p in found), *(self.at(demand, p, rest[1:], None) for p in put)))
+        return Answer("moved", (*(self.at(demand, p, rest, None) for p in found), *put))
+
+    def contents(self, demand: Demand, cls: ClassInfo, name: str, rest: Path) -> list[Demand]:
+        """What is put into a field that is a container, anywhere, under the key that a path asks for."""
+        if not rest or rest[0][0] == "field":
+            return []
+        put = [p for key, p in self.flow.contents(cls, name) if rest[0] == ELEMENT or key in (None, rest[0][1])]
+        return [self.at(demand, p, rest[1:], None) for p in put]
 
 
-def _empty(expr: ir.Expr) -> bool:
+def empty(expr: ir.Expr) -> bool:
+    """Whether an expression makes a container with nothing in it."""
     if isinstance(expr, ir.Call):
-        return ir.last_name(expr.func) in ("dict", "list", "set", "OrderedDict", "defaultdict", "deque") and not expr.args
+        if ir.last_name(expr.func) == "field":
+            return any(a.keyword == "default_factory" and ir.last_name(a.value) in _EMPTY for a in expr.args)
+        return ir.last_name(expr.func) in _EMPTY and (not expr.args or ir.last_name(expr.func) == "defaultdict")
     return (isinstance(expr, ir.Dict) and not expr.keys) or (isinstance(expr, ir.Sequence) and not expr.items)

@@ -37,13 +37,24 @@ def _deepens(demand: Demand, seen: set[object]) -> bool:
     return any((expr, path[start:], frame) in seen for start in range(1, len(path)))
 
 
+def _merged(expr: ir.Expr) -> tuple[list[ir.Expr], list[ir.Expr]] | None:
+    """The keys of a mapping that is made here, and the mappings that are merged into it; None for anything else."""
+    if isinstance(expr, ir.Dict):
+        pairs = list(zip(expr.keys, expr.values, strict=True))
+        return [k for k, _ in pairs if k is not None], [v for k, v in pairs if k is None]
+    if isinstance(expr, ir.BinOp) and expr.op == "|":
+        return [], [expr.left, expr.right]
+    if isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("dict", "OrderedDict", "ChainMap"):
+        named = [ir.Constant(a.line, a.column, a.end_line, a.end_column, a.keyword) for a in expr.args if a.keyword is not None]
+        return list(named), [a.value for a in expr.args if a.keyword is None]
+    return None
+
+
 def _keywords(demand: Demand) -> list[ir.Arg] | None:
-    """The arguments that `dict(...)`, or the `**` parameter of the function that was entered, takes its items from."""
+    """The arguments from which the `**` parameter of the function that was entered takes its items."""
     expr, frame = demand.expr, demand.frame
     if demand.path:
         return None
-    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name) and expr.func.id == "dict":
-        return expr.args
     if isinstance(expr, ir.Name) and frame is not None and frame.fn is demand.place.fn:
         if any(p.name == expr.id and p.kind == "**" for p in frame.fn.node.params):
             return [a for a in frame.call.args if a.keyword is not None or a.star == "**"]
@@ -63,6 +74,8 @@ class Backwards:
         self._asked: set[int] = set()
         self._meta: dict[ClassInfo, list[FunctionInfo]] = {}
         self._got: dict[tuple[int, int], ir.Call] = {}
+        self._binding: set[int] = set()
+        self._choosing: set[int] = set()
         self._scores: dict[str, frozenset[str]] = {}
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
         self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
@@ -109,7 +122,24 @@ class Backwards:
                 out.update(dict.fromkeys(self._described(callee.cls), False))
             elif isinstance(callee, Cls):
                 out.update(dict.fromkeys(self._metacalls(callee.cls), True))
+        if not out and isinstance(place.expr, ir.Call) and isinstance(place.expr.func, ir.Attribute):
+            out = dict.fromkeys(self._below(place.expr.func, self.flow.receivers(place.at(place.expr.func))), True)
+        if len(out) > 1:
+            out = {fn: bound for fn, bound in out.items() if not (fn.node.decorators and self.flow.replacements(fn) & out.keys())}
         return list(out.items())
+
+    def _below(self, func: ir.Attribute, receivers: Values) -> list[FunctionInfo]:
+        # The methods of subclasses, where the class of the receiver has none of this name.
+        out = []
+        pending = [r.cls for r in receivers if isinstance(r, Inst)]
+        seen = set(pending)
+        while pending:
+            for cls in self.analysis.subclasses.get(pending.pop(), set()) - seen:
+                seen.add(cls)
+                pending.append(cls)
+                fn = cls.module.functions.get(f"{cls.qualname}.{func.attr}")
+                out += [fn] if fn is not None and not fn.flags else []
+        return out
 
     def _metacalls(self, cls: ClassInfo) -> list[FunctionInfo]:
         # What a metaclass runs where the class is called.
@@ -247,10 +277,14 @@ class Backwards:
         found: list[bool | None] = []
 
         def visit(current: Demand, answer: Answer) -> bool:
-            if isinstance(current.expr, ir.Dict) and not current.path:
-                keys = current.expr.keys
-                known = all(isinstance(k, ir.Constant) for k in keys)
-                held = any(isinstance(k, ir.Constant) and k.value == demand.path[0][1] for k in keys)
+            merged = _merged(current.expr) if not current.path and id(current.expr) not in self._asked else None
+            if merged is not None:
+                keys, inner = merged
+                self._asked.add(id(current.expr))
+                rests = [self.has_item(self.to(current, e, demand.path)) for e in inner]
+                self._asked.discard(id(current.expr))
+                held = any(isinstance(k, ir.Constant) and k.value == demand.path[0][1] for k in keys) or True in rests
+                known = all(isinstance(k, ir.Constant) for k in keys) and all(r is False for r in rests)
                 found.append(True if held else False if known else None)
                 return False
             passed = _keywords(current)

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 
 from audits.static.analysis import lookup
 from audits.static.analysis.engine import Analysis, Key, Unit
-from audits.static.analysis.interp import Interp
+from audits.static.analysis.interp import Interp, _Silent
 from audits.static.analysis.values import Cls, Func, Inst, Mod, SuperOf, Values
 from audits.static.findings import Step
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
 
 _FILLING = frozenset({"append", "extend", "add", "insert", "update", "setdefault"})
+
+# What runs its argument on the arguments that follow: on elements of them, or on themselves.
+ON_ELEMENTS = frozenset({"map", "imap", "starmap", "filter", "reduce"})
+RUNNING = ON_ELEMENTS | {"submit", "checkpoint", "run_in_executor", "to_thread", "apply_async"}
+
+_INVOKING = frozenset({"__call__", "__wrapped__", "func", "apply", "forward", "run", "call", "submit", "remote", "delay", "invoke"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,14 @@ class Flow:
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
         self._contents: dict[tuple[ClassInfo, str], list[tuple[object, Place]]] | None = None
         self._outer: dict[tuple[Scope, str], list[Place]] | None = None
+        self._handed: dict[FunctionInfo, list[tuple[ir.Call, Unit, int, bool]]] | None = None
+        self._replacements: dict[FunctionInfo, frozenset[FunctionInfo]] = {}
+        self._outer_puts: dict[tuple[Scope, str], list[tuple[object, Place, bool]]] | None = None
         self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
         self._called_on: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] | None = None
         for unit in [*analysis.modules.values(), *analysis.cold.values()]:
-            for call, callees in unit.calls.items():
-                for callee in callees:
+            for call in unit.calls:
+                for callee in self._called(unit, call):
                     if isinstance(callee, Func) and not callee.weak:
                         self.call_sites.setdefault(callee.fn, []).append((call, unit, callee.bound))
                     elif isinstance(callee, Cls):
@@ -77,13 +86,56 @@ class Flow:
             out += [(c, u, True) for c, u in self.constructions.get(fn.cls, [])]
         return out
 
+    def handed(self, fn: FunctionInfo) -> list[tuple[ir.Call, Unit, int, bool]]:
+        """The calls that hand `fn` to something that runs it on their other arguments: the argument's position, and whether it is bound."""
+        if self._handed is None:
+            self._handed = {}
+            for unit in [*self.analysis.modules.values(), *self.analysis.cold.values()]:
+                interp = _Silent(self.analysis, Unit(unit.module, unit.fn, hot=False, settled=True))
+                scope = unit.fn.scope if unit.fn is not None else unit.module.scope
+                for call in [c for c in unit.calls if ir.last_name(c.func) in RUNNING]:
+                    for i, arg in enumerate(call.args):
+                        known = isinstance(arg.value, (ir.Name, ir.Attribute, ir.Lambda)) and arg.keyword is None
+                        for value in interp.eval(arg.value, scope) if known else ():
+                            if isinstance(value, Func):
+                                self._handed.setdefault(value.fn, []).append((call, unit, i, value.bound))
+        return self._handed.get(fn, [])
+
     def unit(self, place: Place) -> Unit:
         """The analysed unit around a place."""
         return self.analysis.cold[place.fn] if place.fn is not None else self.analysis.modules[place.module]
 
     def callees(self, place: Place) -> Values:
         """What a call may call."""
-        return self.unit(place).calls.get(place.expr, frozenset()) if isinstance(place.expr, ir.Call) else frozenset()
+        return self._called(self.unit(place), place.expr) if isinstance(place.expr, ir.Call) else frozenset()
+
+    def _called(self, unit: Unit, call: ir.Call) -> Values:
+        callees = unit.calls.get(call, frozenset())
+        if isinstance(call.func, ir.Attribute) and call.func.attr not in _INVOKING:
+            # A name that holds functions stands for them, but `table.pop(key)` runs none of them.
+            reads = call.func.attr in lookup.CONTAINER_READS
+            held = {r for r in unit.receivers.get(call.func, ()) if isinstance(r, (Func, Inst) if reads else Func)}
+            callees = callees - held if held else callees
+        if len(callees) < 2:
+            return callees
+        for callee in [c for c in callees if isinstance(c, Func) and c.fn.node.decorators]:
+            inner = {c for c in callees if isinstance(c, Func) and c.fn in self.replacements(callee.fn)}
+            if inner and not any(_passes_on(c.fn, callee.fn) for c in inner if isinstance(c, Func)):
+                callees = callees - inner - {callee} | {Func(c.fn, bound=callee.bound) for c in inner}
+        return callees
+
+    def replacements(self, fn: FunctionInfo) -> frozenset[FunctionInfo]:
+        """The functions that decorators of the packages put in the place of `fn`; none where it stays what its name means."""
+        if fn not in self._replacements:
+            interp = _Silent(self.analysis, Unit(fn.module, None, hot=False, settled=True))
+            current: set[FunctionInfo] = {fn}
+            for decorator in reversed(fn.node.decorators):
+                applied = interp.eval(decorator, fn.scope.parent or fn.scope)
+                made = {v for d in applied if isinstance(d, Func) for v in self.analysis.peek(("ret", d.fn, False))}
+                if made and all(isinstance(d, Func) for d in applied) and all(isinstance(v, Func) for v in made):
+                    current = {v.fn for v in made if isinstance(v, Func)}
+            self._replacements[fn] = frozenset(current) if fn not in current else frozenset()
+        return self._replacements[fn]
 
     def receivers(self, place: Place) -> Values:
         """What an attribute may be taken of."""
@@ -170,12 +222,16 @@ class Flow:
         """What is put into a field that is a container: its key where it is a literal, and the value."""
         if self._contents is None:
             self._contents = {}
-            for fn in self.analysis.project.functions:
-                owner = _method_class(fn)
-                for node in ir.walk_own(fn.node.body) if owner is not None else ():
-                    for field, key, value in _puts(node):
-                        if ir.last_name(field.value) == "self" and owner is not None:
-                            self._contents.setdefault((owner, field.attr), []).append((key, Place(value, fn.module, fn)))
+            for unit in [*self.analysis.modules.values(), *self.analysis.cold.values()]:
+                owner = _method_class(unit.fn) if unit.fn is not None else None
+                for node in ir.walk_own(unit.fn.node.body if unit.fn is not None else unit.module.tree.body):
+                    for field, key, value, spread in _puts(node):
+                        if not isinstance(field, ir.Attribute) or spread:
+                            continue
+                        owners = {r.cls for r in unit.receivers.get(field, ()) if isinstance(r, Cls)}
+                        owners |= {owner} if owner is not None and ir.last_name(field.value) == "self" else set()
+                        for holder in owners:
+                            self._contents.setdefault((holder, field.attr), []).append((key, Place(value, unit.module, unit.fn)))
         order = self.analysis.mro_cache.get(cls) or [cls]
         return [p for owner in order for p in self._contents.get((owner, name), [])]
 
@@ -191,6 +247,36 @@ class Flow:
                         self._outer.setdefault((owner, declared), []).extend(Place(e, fn.module, fn) for e in bound)
         return self._outer.get((scope, name), [])
 
+    def outer_puts(self, scope: Scope, name: str) -> list[tuple[object, Place, bool]]:
+        """What functions put into a container that they find in the scope around them, or that their module imports."""
+        if self._outer_puts is None:
+            self._outer_puts = {}
+            for unit in [*self.analysis.modules.values(), *self.analysis.cold.values()]:
+                for node in ir.walk_own(unit.fn.node.body if unit.fn is not None else unit.module.tree.body):
+                    for base, key, value, spread in _puts(node):
+                        for found in self._containers(unit, base):
+                            self._outer_puts.setdefault(found, []).append((key, Place(value, unit.module, unit.fn), spread))
+        return self._outer_puts.get(self.home(scope, name), [])
+
+    def _containers(self, unit: Unit, base: ir.Expr) -> list[tuple[Scope, str]]:
+        if isinstance(base, ir.Name):
+            scope = unit.fn.scope if unit.fn is not None else unit.module.scope
+            found = lookup_scope(scope, base.id)
+            return [self.home(found, base.id)] if found is not None and (found is not scope or found.kind == "module") else []
+        receivers = unit.receivers.get(base, ()) if isinstance(base, ir.Attribute) else ()
+        return [self.home(r.module.scope, ir.last_name(base)) for r in receivers if isinstance(r, Mod)]
+
+    def home(self, scope: Scope, name: str) -> tuple[Scope, str]:
+        """The scope that binds a name first: that of the module that it is imported from."""
+        for _ in range(8):
+            if scope.kind != "module":
+                break
+            source = next(((o, m) for o, bound, m in self._imports(scope.module) if bound == name), None)
+            if source is None:
+                break
+            name, scope = source[0], source[1].scope
+        return scope, name
+
     def _index_fields(self) -> dict[tuple[ClassInfo, str], list[Place]]:
         out: dict[tuple[ClassInfo, str], list[Place]] = {}
         for fn in self.analysis.project.functions:
@@ -201,7 +287,7 @@ class Flow:
                 if isinstance(node, (ir.Assign, ir.AugAssign)) and node.value is not None:
                     for target in node.targets if isinstance(node, ir.Assign) else [node.target]:
                         for item, value in pairs_of(target, node.value):
-                            if isinstance(item, ir.Attribute) and ir.last_name(item.value) == "self":
+                            if isinstance(item, ir.Attribute) and ir.last_name(item.value) in ("self", "cls", owner.node.name):
                                 out.setdefault((owner, item.attr), []).append(Place(value, fn.module, fn))
                 elif isinstance(node, ir.Call) and ir.last_name(node.func) in ("setattr", "__setattr__"):
                     plain = [a.value for a in node.args]
@@ -279,14 +365,31 @@ class Flow:
         return paths
 
 
-def _puts(node: ir.Node) -> Iterator[tuple[ir.Attribute, object, ir.Expr]]:
+def _puts(node: ir.Node) -> Iterator[tuple[ir.Expr, object, ir.Expr, bool]]:
+    """What a node puts into a container: the container, the key where it is a literal, the value, and whether that holds the values."""
     if isinstance(node, ir.Assign) and node.value is not None:
         for target in node.targets:
-            if isinstance(target, ir.Subscript) and isinstance(target.value, ir.Attribute):
-                yield target.value, getattr(target.index, "value", None) if isinstance(target.index, ir.Constant) else None, node.value
-    elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and isinstance(node.func.value, ir.Attribute):
-        if node.func.attr in ("append", "add", "appendleft") and node.args:
-            yield node.func.value, None, node.args[0].value
+            if isinstance(target, ir.Subscript):
+                yield target.value, target.index.value if isinstance(target.index, ir.Constant) else None, node.value, False
+    elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute):
+        plain = [a.value for a in node.args if a.keyword is None and not a.star]
+        owner, name = node.func.value, node.func.attr
+        if name in ("append", "add", "appendleft", "put") and plain:
+            yield owner, None, plain[0], False
+        elif name == "insert" and len(plain) == 2:
+            yield owner, None, plain[1], False
+        elif name in ("setdefault", "__setitem__") and len(plain) == 2:
+            yield owner, plain[0].value if isinstance(plain[0], ir.Constant) else None, plain[1], False
+        elif name == "extend" and plain:
+            yield owner, None, plain[0], True
+        elif name == "update":
+            yield from ((owner, a.keyword, a.value, a.keyword is None) for a in node.args if not a.star)
+
+
+def _passes_on(inner: FunctionInfo, fn: FunctionInfo) -> bool:
+    # `def inner(*args, **kwargs)`: what it is called with is meant for `fn`.
+    named = [p for p in inner.node.params if p.kind not in ("*", "**")]
+    return len(named) < len(inner.node.params) and len(named) <= (fn.cls is not None)
 
 
 def _method_class(fn: FunctionInfo) -> ClassInfo | None:

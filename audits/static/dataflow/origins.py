@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from audits.static.analysis.values import Cls, Func, Inst, Mod, SuperOf
 from audits.static.dataflow import outside
+from audits.static.dataflow.arguments import empty
 from audits.static.dataflow.backwards import NEAR, PATH
 from audits.static.dataflow.demands import ELEMENT, Answer, Bound, Demand, Frame, field_names, is_infinite
 from audits.static.dataflow.flow import Place
@@ -48,7 +49,7 @@ class Origins(Variables):
     def _subscript(self, demand: Demand, expr: ir.Subscript) -> Answer:
         index = expr.index
         operated = self._operated(demand, expr)
-        if operated is not None:
+        if operated is not None and not self._is_container(demand, expr.value):
             return operated
         if isinstance(index, ir.Slice):
             return Answer("moved", (self.to(demand, expr.value, demand.path),))
@@ -61,6 +62,17 @@ class Origins(Variables):
             return Answer("moved", tuple(chosen))
         deeper = demand.path if demand.path[:2] == (ELEMENT, ELEMENT) else (ELEMENT, *demand.path)
         return Answer("moved", (self.to(demand, expr.value, deeper),))
+
+    def _is_container(self, demand: Demand, expr: ir.Expr) -> bool:
+        # A list of objects is told from an object that can be indexed by where it was made.
+        made: list[bool] = []
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            if answer.kind != "moved" or found.path:
+                made.append(isinstance(found.expr, (ir.Sequence, ir.Dict, ir.Comprehension)) or empty(found.expr))
+            return answer.kind == "moved" and not found.path
+
+        return self.walk(self.to(demand, expr, ()), visit, NEAR) and bool(made) and all(made)
 
     def chosen(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
         """For `table[key]` of a display, or `values[a if test else b]`: each entry under its key's condition."""
@@ -117,8 +129,14 @@ class Origins(Variables):
         targets = self.targets(place)
         out: list[Demand] = []
         operator = isinstance(expr.func, ir.Attribute) and expr.func.attr.startswith("__")  # chosen by its object, not by a table
-        chosen = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else {}
+        chosen, sure = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else ({}, False)
+        if not targets and isinstance(expr.func, (ir.Name, ir.Subscript)) and not self.classes(place):
+            # Called by a name for an element of a list of functions, which the analysis does not tell from a function.
+            chosen = self._chosen_functions(demand, expr)[0]
+            targets = [(fn, False) for fn in chosen]
         for fn, bound in targets:
+            if sure and fn not in chosen:
+                continue  # another entry of the table
             frame = self.enter(fn, expr, place, demand.frame, bound)
             if frame is not None:
                 out += self._returned(replace(demand, guards=demand.guards + chosen.get(fn, ())), fn, frame)
@@ -140,6 +158,10 @@ class Origins(Variables):
             return Answer("unknown", self._parts(demand, expr))
         return self._outside(demand, expr)
 
+    def returned(self, demand: Demand, function: ir.Expr) -> list[Demand]:
+        """What the functions that an expression stands for return."""
+        return [d for fn in self.functions(demand.place.at(function)) for d in self._returned(demand, fn, None)]
+
     def _inner_values(self, demand: Demand, call: ir.Call, cls: ClassInfo) -> list[Demand]:
         # What iterating over a new object of the packages yields, or entering it in `with` gives.
         order = self.analysis.mro_cache.get(cls) or [cls]
@@ -153,20 +175,27 @@ class Origins(Variables):
                     return found
         return []
 
-    def _chosen_functions(self, demand: Demand, expr: ir.Call) -> dict[FunctionInfo, tuple[Bound, ...]]:
-        # `table[key](...)`: the condition under which each function of the table is the one that is called.
+    def _chosen_functions(self, demand: Demand, expr: ir.Call) -> tuple[dict[FunctionInfo, tuple[Bound, ...]], bool]:
+        # `table[key](...)`: the condition under which each function of the table is the one that is called, and whether these are all.
         out: dict[FunctionInfo, tuple[Bound, ...]] = {}
+        sure = isinstance(expr.func, ir.Subscript)
 
         def visit(found: Demand, answer: Answer) -> bool:
             if isinstance(found.expr, ir.Lambda):
                 functions = [self.analysis.project.function_of.get(found.expr.function)]
             else:
                 functions = [v.fn for v in self.values(found.place) if isinstance(v, Func)] if answer.kind == "function" else []
+            nonlocal sure
+            sure = sure and bool(functions or (answer.kind == "moved" and answer.demands))
             out.update({fn: found.guards for fn in functions if fn is not None})
             return answer.kind == "moved" and len(out) < 20
 
-        self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
-        return out
+        if id(expr) in self._choosing:
+            return out, False
+        self._choosing.add(id(expr))
+        complete = self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
+        self._choosing.discard(id(expr))
+        return out, sure and complete and 0 < len(out) < 20
 
     def _constructed(self, demand: Demand, call: ir.Call, cls: ClassInfo) -> list[Demand]:
         name, rest = demand.path[0][1], demand.path[1:]
@@ -180,7 +209,8 @@ class Origins(Variables):
                 frame = self.enter(init, call, demand.place, demand.frame, bound=True)
                 stored = self._stored_by(init, str(name))
                 if frame is not None and stored:
-                    return [self.at(demand, p, rest, frame) for p in stored]
+                    put = self.contents(demand, cls, str(name), rest)
+                    return [*put, *(self.at(demand, p, rest, frame) for p in stored if not (put and empty(p.expr)))]
                 break
         fields = [f for owner in reversed(order) for f in field_names(owner)]
         if isinstance(name, int) and name < len(fields):
@@ -195,7 +225,7 @@ class Origins(Variables):
             return [self.to(demand, plain[fields.index(str(name))].value, rest)]
         if name in fields and plain and plain[0].star == "*":
             return [self.to(demand, plain[0].value, (("item", fields.index(str(name))), *rest))]
-        return [self.at(demand, p, rest, None) for p in self.flow.field(cls, str(name))]
+        return list(self.field(demand, cls, (("field", name), *rest)).demands)
 
     def _stored_by(self, init: FunctionInfo, name: str) -> list[Place]:
         own = init.node.params[0].name if init.node.params else "self"
@@ -279,7 +309,13 @@ class Origins(Variables):
         if operated is not None:
             return operated
         if expr.op == "|" and demand.path:
-            return Answer("moved", (self.to(demand, expr.right, demand.path), self.to(demand, expr.left, demand.path)))
+            sides = [self.to(demand, e, demand.path) for e in (expr.right, expr.left)]
+            held = [self.has_item(d) if demand.path[0][0] == "item" else None for d in sides]
+            kept = [d for d, has in zip(sides, held, strict=True) if has is not False] if held[0] is not True else sides[:1]
+            return Answer("moved", tuple(kept)) if kept else Answer("unknown")
+        repeated = [e for e in (expr.left, expr.right) if isinstance(e, ir.Sequence)] if expr.op == "*" and demand.path else []
+        if repeated:
+            return Answer("moved", tuple(self.to(demand, e, (ELEMENT, *demand.path[1:])) for e in repeated))
         if expr.op == "+" and demand.path:
             return Answer("moved", (self.to(demand, expr.left, demand.path), self.to(demand, expr.right, demand.path)))
         return Answer("arithmetic", (self.to(demand, expr.left, ()), self.to(demand, expr.right, ())))
@@ -290,6 +326,9 @@ class Origins(Variables):
     def _comprehension(self, demand: Demand, expr: ir.Comprehension) -> Answer:
         if not demand.path:
             return Answer("composite", (self.to(demand, expr.value or expr.element, ()),))
+        copied = _copied(expr)
+        if copied is not None and demand.path[0][0] in ("item", "field"):
+            return Answer("moved", (self.to(demand, copied, demand.path),))
         kept = tuple(Guard("if", test) for clause in expr.clauses for test in clause.ifs)
         return Answer("moved", (self.to(demand, expr.value or expr.element, demand.path[1:], kept),))
 
@@ -303,6 +342,18 @@ class Origins(Variables):
 
     def _lambda(self, demand: Demand, expr: ir.Lambda) -> Answer:
         return Answer("function")
+
+
+def _copied(expr: ir.Comprehension) -> ir.Expr | None:
+    # X of `{k: v for k, v in X.items()}`: each key keeps its value.
+    if expr.value is None or len(expr.clauses) != 1:
+        return None
+    target, source = expr.clauses[0].target, expr.clauses[0].iter
+    if not (isinstance(source, ir.Call) and isinstance(source.func, ir.Attribute) and source.func.attr == "items" and not source.args):
+        return None
+    names = [i.id for i in target.items if isinstance(i, ir.Name)] if isinstance(target, ir.Sequence) else []
+    kept = [e.id for e in (expr.element, expr.value) if isinstance(e, ir.Name)]
+    return source.func.value if len(names) == 2 and names == kept else None
 
 
 _STEPS: dict[type[ir.Expr], Callable[..., Answer]] = {

@@ -319,6 +319,8 @@ class Reaching:
         # `x.append(v)`, `d.update(k=v)`, `d.setdefault("k", v)`, `setattr(x, "k", v)`.
         name = ir.last_name(node.func)
         plain = [a.value for a in node.args if a.keyword is None and not a.star]
+        for written in [access(a.value) for a in node.args if a.keyword == "out"]:
+            env = self._write(written, node, env, whole=True) if written is not None else env
         if name in ("setattr", "__setattr__") and len(plain) >= 2:
             owner = access(plain[0]) if len(plain) == 3 else access(getattr(node.func, "value", node.func))
             key = plain[-2]
@@ -327,9 +329,14 @@ class Reaching:
             return env
         if not isinstance(node.func, ir.Attribute):
             return env
-        owner = access(node.func.value)
+        base = node.func.value
+        while isinstance(base, ir.Call) and isinstance(base.func, ir.Attribute) and base.func.attr.endswith("_"):
+            base = base.func.value  # `x.zero_().add_(y)` writes into x
+        owner = access(base)
         if owner is None:
             return env
+        if name.endswith("_") and not name.startswith("_"):
+            return self._write(owner, node, env, whole=name in _REPLACING)
         if name in ("append", "add", "appendleft", "put") and plain:
             return self._store(owner, ("elem", None), plain[-1], env, node, weak=True)
         if name in ("extend", "insert") and plain:
@@ -347,6 +354,13 @@ class Reaching:
                 else:
                     env = self._store(owner, ("elem", None), arg.value, env, node, weak=True, spread=True)
         return env
+
+    def _write(self, owner: tuple[str, Path], node: ir.Call, env: Env, *, whole: bool) -> Env:
+        """`x.mul_(y)` and `f(y, out=x)`: what x holds is noted beside what it is bound to."""
+        name = owner[0] + "".join(step_text(s) for s in owner[1]) + IN_PLACE
+        if not whole and name not in env:
+            env = {**env, name: {BASE: ()}}
+        return self._bind(env, name, self._def("value", node, (), name, node, weak=not whole))
 
     def _store(self, owner: tuple[str, Path], step: tuple[str, object], value: ir.Expr, env: Env, node: ir.Node, *, weak: bool,
                spread: bool = False) -> Env:  # fmt: skip
@@ -370,6 +384,8 @@ def _runs(node: ir.For | ir.While) -> bool:
 
 
 BASE = Def("base")
+IN_PLACE = ".~"  # after a name: the calls that have written into what it holds
+_REPLACING = frozenset({"copy_", "detach_", "zero_", "fill_", "set_"})
 
 
 def _join(branches: list[tuple[Env | None, Guards]]) -> Env | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from audits.static.analysis.values import Cls, Func, Mod
-from audits.static.dataflow.arguments import Arguments
+from audits.static.dataflow.arguments import Arguments, empty
 from audits.static.dataflow.demands import ELEMENT, Answer, Bound, Demand
 from audits.static.dataflow.flow import Place
-from audits.static.dataflow.reaching import BASE, Alternatives, Def, Guard, Path, step_text
+from audits.static.dataflow.reaching import BASE, IN_PLACE, Alternatives, Def, Guard, Path, step_text
 from audits.static.source import ir
-from audits.static.source.project import ModuleInfo, lookup_scope
+from audits.static.source.project import ModuleInfo, Scope, lookup_scope
 
 
 class Variables(Arguments):
@@ -26,8 +26,8 @@ class Variables(Arguments):
                 return stored
             found = env.get(name)
             if found is not None:
-                return self._with_outer(demand, self._alternatives(demand, found, path, name), expr)
-        return self._with_outer(demand, self._free(demand, expr), expr)
+                return self._with_outer(demand, self._with_puts(demand, self._alternatives(demand, found, path, name), expr), expr)
+        return self._with_outer(demand, self._with_puts(demand, self._free(demand, expr), expr), expr)
 
     def _with_outer(self, demand: Demand, answer: Answer, expr: ir.Name) -> Answer:
         # What functions that declare the name global or nonlocal may have bound it to meanwhile.
@@ -39,6 +39,40 @@ class Variables(Arguments):
             return answer
         moved = tuple(self.at(demand, p, demand.path, None) for p in places)
         return Answer("moved" if answer.kind in ("moved", "outside", "unknown") else answer.kind, answer.demands + moved)
+
+    def filled(self, demand: Demand) -> list[Demand]:
+        """The elements that have been put into the container that a name stands for, here or in other functions."""
+        expr = demand.expr
+        if not isinstance(expr, ir.Name) or demand.path:
+            return []
+        env = self.reaching(demand.place).envs.get(id(expr), {})
+        parts = [k for k in env if k.startswith(f"{expr.id}[") and not k.endswith(IN_PLACE)]
+        here = [(demand.place.at(d.expr), d.path) for k in parts for d in env[k] if d.expr is not None]
+        out = [self.at(demand, place, path, demand.frame) for place, path in here]
+        scope = demand.place.fn.scope if demand.place.fn is not None else demand.place.module.scope
+        found = lookup_scope(scope, expr.id)
+        known = {id(p.expr) for p, _ in here}
+        puts = self.flow.outer_puts(found, expr.id) if found is not None else []
+        return out + [self.at(demand, p, (ELEMENT,) if spread else (), None) for _, p, spread in puts if id(p.expr) not in known]
+
+    def _with_puts(self, demand: Demand, answer: Answer, expr: ir.Name) -> Answer:
+        if not demand.path or demand.path[0][0] not in ("item", "elem"):
+            return answer
+        scope = demand.place.fn.scope if demand.place.fn is not None else demand.place.module.scope
+        found = lookup_scope(scope, expr.id)
+        return self._filled(demand, answer, found, expr.id, demand.path) if found is not None else answer
+
+    def _filled(self, demand: Demand, answer: Answer, scope: Scope, name: str, path: Path) -> Answer:
+        # What other functions have put into the container that a name stands for.
+        wanted = path[0][1]
+        puts = [p for p in self.flow.outer_puts(scope, name) if path[0] == ELEMENT or p[0] in (None, wanted) or isinstance(wanted, int)]
+        if not puts:
+            return answer
+        own = {id(p.expr) for _, p, _ in puts}
+        kept = tuple(d for d in answer.demands if not empty(d.expr) and id(d.expr) not in own)
+        moved = tuple(self.at(demand, p, path if spread else path[1:], None) for _, p, spread in puts)
+        plain = answer.kind == "moved" or not answer.demands
+        return Answer("moved" if plain else answer.kind, moved + kept)
 
     def _stored(self, demand: Demand, env: dict[str, Alternatives], base: str, path: Path) -> Answer | None:
         # What was stored under an attribute or a key of this name, the longest first.
@@ -121,7 +155,9 @@ class Variables(Arguments):
     def _module_level(self, demand: Demand, module: ModuleInfo, name: str, path: Path) -> Answer:
         found = self.flow.module_name(module, name)
         if found:
-            return Answer("moved", tuple(self.at(demand, p, path, None) for p in found))
+            answer = Answer("moved", tuple(self.at(demand, p, path, None) for p in found))
+            indexed = bool(path) and path[0][0] in ("item", "elem")
+            return self._filled(demand, answer, module.scope, name, path) if indexed else answer
         values = self.values(demand.place)
         if any(isinstance(v, (Func, Cls, Mod)) for v in values):
             return Answer("function")

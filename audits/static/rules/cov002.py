@@ -8,8 +8,8 @@ from audits.static.analysis.reach import entry_functions
 from audits.static.analysis.values import Func, Inst, Value
 from audits.static.context import Context
 from audits.static.dataflow.flow import Place
-from audits.static.dataflow.origins import ELEMENT, Answer, Demand, Frame, Origins
-from audits.static.dataflow.reaching import Path
+from audits.static.dataflow.origins import ELEMENT, Answer, Demand, Frame, Origins, field_names
+from audits.static.dataflow.reaching import BASE, IN_PLACE, Def, Path
 from audits.static.findings import Finding, Step
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
@@ -30,7 +30,7 @@ must use the covariance that it takes, and one that takes none must reach the bu
 trusted, and so are callers outside the packages.
 """
 _EIGEN = frozenset({"eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals"})
-_STRIPPED = ("partial", "map", "starmap", "submit", "checkpoint", "apply_async", "vmap", "pmap", "apply", "run", "Thread", "Process")
+_SCALING = frozenset({"mul_", "div_", "detach_", "requires_grad_", "nan_to_num_", "squeeze_", "unsqueeze_", "resize_as_"})
 
 
 def check(context: Context) -> Iterable[Finding]:
@@ -83,13 +83,14 @@ class _Search:
         own = Place(_name(fn), fn.module, fn)
         if params:
             sites = list(self._sites(fn))
-            if not sites and self._referred(fn):
+            handed = [(c, s, p) for c, s, p in self._handed_on(fn) if list(self._aligned(fn, s, c))]
+            if not sites and not handed and self._referred(fn):
                 yield own, f"the covariance of {reference} cannot be followed: it is referred to, but no call of it was found", ()
             for caller, bound, frame in sites:
                 for param in params:
                     for place, path, at in self.origins.passed(caller, fn, param, bound=bound, frame=frame):
                         yield from self._judge(Demand(place, path, at, (), (place.step(),)), caller, f"{param.name!r} of {reference}")
-            for caller, start, path in self._handed_on(fn):
+            for caller, start, path in handed:
                 for param, value in self._aligned(fn, start, caller):
                     yield from self._judge(Demand(value, path, None, (), (value.step(),)), caller, f"{param.name!r} of {reference}")
             for param in params:
@@ -260,6 +261,14 @@ class _Search:
             kept = self._call(demand, expr, answer, built)
             if kept is not None:
                 return kept
+        indexed = isinstance(expr, ir.Subscript) and answer.demands and all(d.place.module is self.covariances.home for d in answer.demands)
+        if isinstance(expr, ir.Subscript) and indexed and self._holds(demand.place.at(expr.value)):
+            return [Demand(demand.place.at(expr.value), demand.path, demand.frame, demand.guards, demand.trail)]
+        if isinstance(expr, ir.Name) and not demand.path:
+            written, whole = self._written(demand, expr)
+            written += [d for d in self.origins.filled(demand) if all(d.key != w.key for w in written)]
+            if written or not whole:
+                return [*written, *(answer.demands if whole else ())]
         if answer.kind == "moved":
             if not answer.demands and not isinstance(expr, (ir.Sequence, ir.Dict)):
                 faults.append((f"cannot be followed beyond {source_text(demand.place)}", demand.trail))
@@ -283,8 +292,7 @@ class _Search:
             return [d for d in answer.demands if d.place.fn is not self.covariances.builder]
         receiver = expr.func.value if isinstance(expr.func, ir.Attribute) else None
         if targets and receiver is not None and all(t.module is self.covariances.home and b for t, b in targets):
-            held = self.origins.values(demand.place.at(receiver))
-            if any(isinstance(v, Inst) and v.cls in self.covariances.kinds for v in held):
+            if self._holds(demand.place.at(receiver)):
                 return [Demand(demand.place.at(receiver), (), demand.frame, demand.guards, demand.trail)]
         if not targets and not self.origins.classes(demand.place) and ir.last_name(expr.func) in KEEPING:
             values = self.origins.values(demand.place.at(receiver)) if receiver is not None else frozenset()
@@ -292,9 +300,49 @@ class _Search:
             if receiver is not None and (not library or isinstance(receiver, ir.Call)):
                 return [Demand(demand.place.at(receiver), demand.path, demand.frame, demand.guards, demand.trail)]
             if expr.args:
-                chosen = expr.args[1:3] if ir.last_name(expr.func) == "where" else expr.args[:1]
+                chosen = expr.args[:1]
+                if ir.last_name(expr.func) == "where":
+                    chosen = [a for a in expr.args[1:3] if not isinstance(a.value, ir.Constant) and not _is_zero(a.value)]
                 return [Demand(demand.place.at(a.value), demand.path, demand.frame, demand.guards, demand.trail) for a in chosen]
         return None
+
+    def _holds(self, place: Place) -> bool:
+        return bool(self.covariances.kinds) and self.covariances.holds(place)
+
+    def _written(self, demand: Demand, name: ir.Name) -> tuple[list[Demand], bool]:
+        """What is written into a covariance, or into a list of them, in place, and whether what it was before still counts."""
+        env = self.origins.reaching(demand.place).envs.get(id(name), {})
+        fields = {f for c in self.covariances.kinds for f in field_names(c)} if self._holds(demand.place) else set()
+        keys = [k for k in env if k.startswith(f"{name.id}[") or k.removeprefix(f"{name.id}.").split(".")[0] in fields]
+        keys = [k for k in keys if k.startswith((f"{name.id}.", f"{name.id}["))]
+        whole = env.get(f"{name.id}{IN_PLACE}", {})
+        out: list[Demand] = []
+        for definition in [*whole, *(d for k in keys for d in env[k])]:
+            values = _stored_values(definition)
+            out += [self.origins.at(demand, demand.place.at(v), definition.path, demand.frame) for v in values]
+        return out + self._written_by_helpers(demand, name, fields), not whole or BASE in whole or not out
+
+    def _written_by_helpers(self, demand: Demand, name: ir.Name, fields: set[str]) -> list[Demand]:
+        # `poke(cov, x)`: what a function of the packages writes into the covariance that it is handed.
+        out = []
+        for call in self.flow.unit(demand.place).calls if fields else ():
+            if not any(isinstance(a.value, ir.Name) and a.value.id == name.id for a in call.args):
+                continue
+            caller = demand.place.at(call)
+            for target, bound in self.origins.targets(caller):
+                for param in target.node.params if target.module is not self.covariances.home else ():
+                    passed = [p.expr for p, path, _ in self.origins.passed(caller, target, param, bound=bound) if not path]
+                    if any(isinstance(e, ir.Name) and e.id == name.id for e in passed):
+                        frame = self.origins.enter(target, call, caller, demand.frame, bound)
+                        out += [Demand(v, path, frame, (), demand.trail) for v, path in self._writes(target, param.name, fields)]
+        return out
+
+    def _writes(self, fn: FunctionInfo, name: str, fields: set[str]) -> Iterator[tuple[Place, Path]]:
+        own = Place(_name(fn), fn.module, fn)
+        for key, definitions in self.origins.reaching(own).every.items():
+            if key.startswith(f"{name}.") and key.split(".")[1].partition("[")[0] in fields:
+                for definition in definitions:
+                    yield from ((own.at(v), definition.path) for v in _stored_values(definition))
 
     def _arithmetic(self, demand: Demand, expr: ir.BinOp, answer: Answer, faults: Reasons, built: list[bool]) -> Iterable[Demand]:
         if demand.key in self.open:
@@ -329,6 +377,20 @@ class _Search:
         if not waiting:
             self.verdicts[side.key] = good, inner
         return good, inner
+
+
+def _stored_values(definition: Def) -> list[ir.Expr]:
+    """The values that a write puts into what is there: none where it only scales."""
+    made = definition.expr
+    values = [made] if made is not None else []
+    if definition.name.endswith(IN_PLACE) and isinstance(made, ir.Call):
+        scales = ir.last_name(made.func) in _SCALING
+        values = [a.value for a in made.args if a.keyword != "out"] if not scales else []
+    return [v for v in values if not isinstance(v, (ir.Constant, ir.UnaryOp)) and not adds_identity(v)]
+
+
+def _is_zero(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("zeros_like", "zeros", "new_zeros")
 
 
 def _name(fn: FunctionInfo) -> ir.Expr:
@@ -387,6 +449,34 @@ RULE = Rule(
             "cov = build(Cov(f)) if s is None else build(Cov(f), Cov(s), beta=0.3)\n    return music(cov, 2)",
             arguments="f, s",
         ),
+        _case(
+            "an object that is entered",
+            "with Made(f) as cov:\n        return music(cov, 2)",
+            head="class Made:\n    def __init__(self, f):\n        self.f = f\n"
+            "    def __enter__(self):\n        return build(Cov(self.f))\n    def __exit__(self, *error):\n        return None\n",
+        ),
+        _case(
+            "put into a table of the module",
+            "TABLE['cov'] = build(Cov(f))\n    return last()",
+            head="TABLE = {}\ndef last():\n    return music(TABLE['cov'], 2)\n",
+        ),
+        _case("a lambda that is mapped", "return list(map(lambda c: music(c, 2), [build(Cov(f))]))"),
+        _case(
+            "a decorator that hands it over",
+            "return run(f)",
+            head="def built(fn):\n    def inner(x, *rest):\n        return fn(build(Cov(x)), *rest)\n    return inner\n"
+            "@built\ndef run(cov, k=2):\n    return music(cov, k)\n",
+        ),
+        _case("a list that is filled by index", "covs = [None] * 2\n    covs[0] = build(Cov(f))\n    return [music(c, 2) for c in covs]"),
+        _case("scaled in place", "cov = build(Cov(f))\n    cov.factor.mul_(2)\n    return music(cov, 2)"),
+        _case(
+            "a method of what an attribute holds",
+            "return Site(Made(f)).go()",
+            head="class Made:\n    def __init__(self, f):\n        self.cov = build(Cov(f))\n"
+            "    def __call__(self):\n        return self.cov\n"
+            "class Site:\n    def __init__(self, make):\n        self.make, self.cov = make, None\n"
+            "    def go(self):\n        return music(self.make(), 2)\n",
+        ),
         _case("a list", "covs = []\n    covs.append(build(Cov(f)))\n    return [music(c, 2) for c in covs]"),
         _case("an estimator for others to call", "return f"),
         _case(
@@ -439,7 +529,18 @@ RULE = Rule(
             "an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"
         ),
         _case("a reference without a call", "return f.register(music)"),
+        _case(
+            "changed in place by a helper",
+            "cov = build(Cov(f))\n    poke(cov, f)\n    return music(cov, 2)",
+            head="def poke(cov, f):\n    cov.factor.zero_().add_(f)\n",
+        ),
+        _case(
+            "put into a table of the module by another function",
+            "note(f)\n    return music(TABLE['cov'], 2)",
+            head="TABLE = {}\ndef note(f):\n    TABLE['cov'] = Cov(f)\n",
+        ),
+        _case("changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),
         _case("a missing consumer", "return music(build(Cov(f)), 2)", consumers=["pkg.use:music", "pkg.use:nobody"]),
     ),
-    limits=(_case("a covariance that is changed in place", "cov = build(Cov(f))\n    cov.factor.copy_(f)\n    return music(cov, 2)"),),
+    limits=(),
 )

@@ -217,6 +217,43 @@ RULE = Rule(
         _case("detached before", "s = s.detach()\n    return build(r, s, beta=cfg.beta)"),
         _case("detached by a helper", "return build(r, frozen(s), beta=cfg.beta)", extra="def frozen(x):\n    return x.detach()\n"),
         _case("without gradient", "with torch.no_grad():\n        s = s.clone()\n    return build(r, s, beta=cfg.beta)"),
+        _case("detached through an alias", "return build(r, freeze(s), beta=cfg.beta)", extra="freeze = torch.Tensor.detach\n"),
+        _case("detached in place", "q = s.clone()\n    q.detach_()\n    return build(r, q, beta=cfg.beta)"),
+        _case(
+            "detached when the block is left",
+            "made = []\n    with contextlib.ExitStack() as stack:\n        stack.callback(lambda: made.append(s.detach()))\n"
+            "    return build(r, made[0], beta=cfg.beta)",
+            extra="import contextlib\n",
+        ),
+        _case(
+            "a context manager of the packages",
+            "with quiet():\n        q = s * 1.0\n    return build(r, q, beta=cfg.beta)",
+            extra="import contextlib\n@contextlib.contextmanager\ndef quiet():\n    with torch.no_grad():\n        yield\n",
+        ),
+        _case(
+            "computed where the caller has no gradient",
+            "with torch.no_grad():\n        q = scaled(s)\n    return build(r, q, beta=cfg.beta)",
+            extra="def scaled(x):\n    return x / x.abs().amax()\n",
+        ),
+        _case(
+            "a decorator that detaches",
+            "return build(r, twice(s), beta=cfg.beta)",
+            extra="def stopped(fn):\n    def inner(*args):\n        return fn(*args).detach()\n    return inner\n"
+            "@stopped\ndef twice(x):\n    return 2 * x\n",
+        ),
+        _case("detached where it has a gradient", "if s.requires_grad:\n        s = s.detach()\n    return build(r, s, beta=cfg.beta)"),
+        _case(
+            "options that hold no loading",
+            "return mix(r, s.detach(), beta=cfg.beta)",
+            extra="def mix(r, s, **options):\n    return build(r, s, **{**BASE, **options})\nBASE = {'snr_db': None}\n",
+        ),
+        _case(
+            "options of an object that is called",
+            "return Mix(cfg)(r, s.detach())",
+            extra="class Mix:\n    def __init__(self, cfg, loading=0.0):\n"
+            "        self.options = {'beta': cfg.beta, 'diagonal_loading': loading}\n"
+            "    def __call__(self, r, s):\n        return build(r, s, **self.options)\n",
+        ),
         _case("explicitly nothing", "none = None\n    return build(r, s.detach(), beta=cfg.beta, diagonal_loading=0.0, shrinkage=none)"),
         _case("options in a dictionary", "options = {'beta': cfg.beta}\n    return build(r, s.detach(), **options)"),
         _case("no sample", "return build(r) if s is None else build(r, s.detach(), beta=cfg.beta)"),
@@ -234,6 +271,24 @@ RULE = Rule(
     invalid=(
         _case("gradient", "return build(r, s, beta=cfg.beta)"),
         _case("gradient on one way", "if cfg.frozen:\n        s = s.detach()\n    return build(r, s, beta=cfg.beta)"),
+        _case("a function of the library", "return build(r, torch.clone(s), beta=cfg.beta)"),
+        _case("an alias without gradient", "with torch.no_grad():\n        q = s\n    return build(r, q, beta=cfg.beta)"),
+        _case(
+            "gradient switched on again",
+            "with torch.no_grad():\n        with torch.enable_grad():\n            q = s * 1.0\n    return build(r, q, beta=cfg.beta)",
+        ),
+        _case("a helper that is only named so", "return build(r, detach(s), beta=cfg.beta)", extra="def detach(x):\n    return x\n"),
+        _case("written into a buffer", "q = torch.zeros_like(s)\n    q.copy_(s)\n    return build(r, q, beta=cfg.beta)"),
+        _case("added after the detach", "q = s.detach().clone()\n    q += 0.1 * s\n    return build(r, q, beta=cfg.beta)"),
+        _case(
+            "one of several samples",
+            "q = [s.detach(), s]\n    return build(r, torch.stack(q).mean(0), beta=cfg.beta)",
+        ),
+        _case(
+            "loading bound under the builder's name",
+            "return Mix().build(r, s.detach(), beta=cfg.beta)",
+            extra="class Mix:\n    def __init__(self):\n        self.build = partial(build, diagonal_loading=1e-3)\n",
+        ),
         _case("the wrong one detached", "return build(r.detach(), s, beta=cfg.beta)"),
         _case("loading", "return build(r, s.detach(), beta=cfg.beta, diagonal_loading=cfg.loading)"),
         _case("shrinkage", "return build(r, s.detach(), beta=cfg.beta, shrinkage=cfg.law)"),

@@ -6,22 +6,19 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from audits.static.analysis.values import Func
 from audits.static.dataflow.expressions import key
 from audits.static.dataflow.flow import Place
-from audits.static.dataflow.origins import Answer, Demand, Frame, Origins
+from audits.static.dataflow.origins import Answer, Demand, Frame, Origins, field_names
 from audits.static.dataflow.reaching import step_text
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
+from audits.static.source.project import ClassInfo, FunctionInfo
 from audits.static.subjects.covariances import Covariances
+from audits.static.subjects.gradients import Gradients
 
-_SAMPLE = re.compile(r"sampl|measured|observed|empiric|r_?samp", re.I)
-_BETA = re.compile(r"^(beta|blend\w*|mix\w*|sample_weight|weight|w)$", re.I)
-_LOADING = re.compile(r"load|ridge|jitter|^eps|regular|tikhonov", re.I)
-_SHRINKAGE = re.compile(r"shrink|^alpha$|^law$", re.I)
-_STOPS = frozenset({"detach", "detach_", "stop_gradient", "numpy", "tolist", "from_numpy", "no_grad", "load_file"})
-_PLAIN = frozenset({"shape", "dtype", "device", "ndim", "real_dtype"})
-_WITHOUT_GRADIENT = frozenset({"no_grad", "inference_mode"})
+_SAMPLE = re.compile(r"sampl|meas|observ|empiric|r_?samp|(^|_)(obs|emp|scm)(_|$)", re.I)
+_BETA = re.compile(r"^(beta|gamma|blend\w*|mix\w*|\w*weight|w|(\w*_)?(fraction|frac|share|ratio))$", re.I)
+_LOADING = re.compile(r"load|ridge|jitter|^eps|^reg(ular\w*)?(_|$)|tikhonov|nugget|damp|^(delta|lam|lambda_)$|^diag(onal)?(_|$)", re.I)
+_SHRINKAGE = re.compile(r"shrink|^alpha$|^law$|^rho$|ledoit|^oas$", re.I)
 _CONTEXTS = 24
 
 
@@ -51,8 +48,9 @@ class Blends:
         self.builder = covariances.builder
         self.hot = hot
         self._behind: dict[tuple[object, ...], list[Use]] = {}
-        self._no_grad: dict[FunctionInfo, set[int]] = {}
-        params = self.builder.node.params
+        self.gradients = Gradients(origins)
+        own = self.builder.cls is not None and "staticmethod" not in self.builder.flags
+        params = self.builder.node.params[1 if own else 0 :]
         self.sample = next((p for p in params if _SAMPLE.search(p.name) and not _BETA.match(p.name)), None)
         if self.sample is None and len(params) > 1:
             typed = [p for p in params if covariances.typed(p, self.builder)] or params
@@ -97,7 +95,8 @@ class Blends:
         """What a use passes for a parameter of the builder; nothing where the default stands."""
         if param is None:
             return []
-        passed = self.origins.passed(use.place, self.builder, param, bound=False, frame=use.frame)
+        bound = any(b for fn, b in self.origins.targets(use.place) if fn is self.builder)
+        passed = self.origins.passed(use.place, self.builder, param, bound=bound, frame=use.frame)
         return [Demand(place, path, frame, (), (place.step(),)) for place, path, frame in passed]
 
     # -- options
@@ -112,19 +111,41 @@ class Blends:
                 return True
             if isinstance(expr, ir.Constant) and not found.path:
                 asked[0] = asked[0] or expr.value not in (None, 0, False)
-            elif not self._lacks(found):
+            elif not self._lacks(found) and not (answer.kind == "composite" and not answer.demands):
                 asked[0] = True
             return answer.kind.startswith("mixed")
 
         return self.origins.walk(demand, visit) and not asked[0]
 
     def _lacks(self, demand: Demand) -> bool:
+        """Whether a mapping surely has no such key: a display, what `**` has gathered, a record taken as a mapping."""
         expr = demand.expr
-        if not demand.path or demand.path[0][0] != "item":
+        if not demand.path:
             return False
-        if isinstance(expr, ir.Dict):
-            return all(isinstance(k, ir.Constant) for k in expr.keys)
-        return isinstance(expr, ir.Call) and ir.last_name(expr.func) == "dict" and all(a.keyword for a in expr.args)
+        kind, wanted = demand.path[0]
+        if kind == "field":
+            classes = self.origins.classes(demand.place) if isinstance(expr, ir.Call) else []
+            return bool(classes) and all(wanted not in self._members(c) for c in classes)
+        if kind != "item":
+            return False
+        return self.origins.has_item(demand) is False or (isinstance(expr, ir.Name) and self._gathers(demand, expr))
+
+    def _members(self, cls: ClassInfo) -> set[str]:
+        order = self.origins.analysis.mro_cache.get(cls) or [cls]
+        stored = {n for c in order for n in c.scope.names}
+        return stored | {f for c in order for f in field_names(c)}
+
+    def _gathers(self, demand: Demand, name: ir.Name) -> bool:
+        # `**options`, where no call on the way passes an option of this name.
+        fn, frame = demand.place.fn, demand.frame
+        param = next((p for p in fn.node.params if p.name == name.id and p.kind == "**"), None) if fn is not None else None
+        if fn is None or param is None:
+            return False
+        if frame is not None and frame.fn is fn:
+            calls = [(frame.caller, frame.bound, frame.outer)]
+        else:
+            calls = [(Place(c, u.module, u.fn), b, None) for c, u, b in self.origins.flow.sites(fn)]
+        return all(not list(self.origins.passed(c, fn, param, bound=b, path=demand.path, frame=o)) for c, b, o in calls)
 
     def has_sample(self, use: Use) -> bool:
         """Whether a sample may be passed."""
@@ -138,55 +159,11 @@ class Blends:
 
     def builder_detaches(self) -> bool:
         """Whether the builder itself cuts the sample's gradient."""
-        if self.sample is None:
-            return False
-        for node in ir.walk_own(self.builder.node.body):
-            if isinstance(node, ir.Call) and ir.last_name(node.func) in ("detach", "detach_", "stop_gradient"):
-                parts = [node.func.value] if isinstance(node.func, ir.Attribute) else []
-                if any(ir.last_name(e) == self.sample.name for e in [*parts, *(a.value for a in node.args)]):
-                    return True
-        return False
+        return self.sample is not None and self.gradients.cut_inside(self.builder, self.sample)
 
     def detached(self, demand: Demand) -> bool:
         """Whether no gradient can pass, whichever way the value came."""
-        leaks = [False]
-
-        def visit(found: Demand, answer: Answer) -> bool | Iterable[Demand]:
-            expr = found.expr
-            if self._cut(found):
-                return False
-            if answer.kind in ("moved", "construct", "arithmetic", "composite", "outside", "unknown") and answer.demands:
-                return [d for d in answer.demands if not _plain(d.expr)]
-            if answer.kind in ("constant", "function", "cycle") or self._lacks(found):
-                return False
-            if isinstance(expr, ir.Call) and not expr.args and not isinstance(expr.func, ir.Attribute):
-                return False
-            if isinstance(expr, ir.Name) and any(not isinstance(v, Func) and type(v).__name__ in ("Mod", "Ext") for v in
-                                                 self.origins.values(found.place)):  # fmt: skip
-                return False
-            leaks[0] = True
-            return answer.kind.startswith("mixed")
-
-        return self.origins.walk(demand, visit) and not leaks[0]
-
-    def _cut(self, demand: Demand) -> bool:
-        expr, fn = demand.expr, demand.place.fn
-        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in _STOPS:
-            return True
-        if isinstance(expr, ir.Attribute) and expr.attr == "data":
-            return True
-        if fn is None or isinstance(expr, ir.Name):
-            return False
-        return any(_switches(d) for d in fn.node.decorators) or id(expr) in self._without_gradient(fn)
-
-    def _without_gradient(self, fn: FunctionInfo) -> set[int]:
-        found = self._no_grad.get(fn)
-        if found is None:
-            found = self._no_grad[fn] = set()
-            for node in ir.walk_own(fn.node.body):
-                if isinstance(node, ir.With) and any(_switches(i.context) for i in node.items):
-                    found.update(id(n) for s in node.body for n in ir.walk(s))
-        return found
+        return self.gradients.detached(demand, self._lacks)
 
     # -- chains
 
@@ -208,7 +185,7 @@ class Blends:
                 if receiver is not None and (not targets or all(t.module is self.covariances.home for t, _ in targets)):
                     moved = Demand(found.place.at(receiver), (), found.frame, found.guards, found.trail)
                     return [*answer.demands, moved]
-            return True
+            return [*answer.demands, *self.origins.filled(found)]
 
         self.origins.walk(demand, visit)
         self._behind[(*demand.key, through)] = out
@@ -247,18 +224,3 @@ class Blends:
         if isinstance(expr, ir.IfExp) and isinstance(expr.orelse, ir.Constant) and expr.orelse.value is None:
             return self.canonical(Demand(place.at(expr.body), (), frame), depth - 1)
         return key(expr)
-
-
-def _plain(expr: ir.Expr) -> bool:
-    while isinstance(expr, (ir.Attribute, ir.Subscript, ir.Call)):
-        if isinstance(expr, ir.Attribute) and expr.attr in _PLAIN:
-            return True
-        expr = expr.func if isinstance(expr, ir.Call) else expr.value
-    return isinstance(expr, ir.Name) and expr.id in ("torch", "np", "numpy", "device", "dtype")
-
-
-def _switches(expr: ir.Expr) -> bool:
-    target = expr.func if isinstance(expr, ir.Call) else expr
-    if ir.last_name(target) == "set_grad_enabled" and isinstance(expr, ir.Call) and expr.args:
-        return isinstance(expr.args[0].value, ir.Constant) and expr.args[0].value.value is False
-    return ir.last_name(target) in _WITHOUT_GRADIENT
