@@ -30,6 +30,7 @@ not on the path. Operations whose result has a data-dependent shape (`nonzero`, 
 the graph and are left to the run-time audit.
 """
 _LEAVING = frozenset({"item", "tolist", "numpy", "cpu", "__array__", "__float__", "__int__", "__bool__", "__index__", "__dlpack__"})
+_TENSOR_HOMES = frozenset({"?", "torch.Tensor", "torch._C.TensorBase", "torch.nn.Parameter", "torch.nn.parameter.Parameter"})
 _LIBRARIES = ("numpy.", "scipy.", "pandas.", "sklearn.", "matplotlib.", "cv2.", "numba.")
 _PRINTS = frozenset(
     {"builtins.print", "pprint.pprint", "pprint.pp", "rich.print", "sys.stdout.write", "sys.stderr.write", "tqdm.tqdm.write", "click.echo",
@@ -94,7 +95,7 @@ class _Search:
     def _reference(self, unit: Unit, name: str, node: ir.Node, *, called: bool) -> str | None:
         home, _, last = name.rpartition(".")
         if last in _LEAVING and (
-            home in ("?", "torch.Tensor", "torch._C.TensorBase", "torch.nn.Parameter", "torch.nn.parameter.Parameter")
+            home in _TENSOR_HOMES or (last == "cpu" and home.startswith("torch.nn."))
         ):
             if home == "?" and not called and last in self.fields:
                 return None  # an attribute of that name is declared; nothing says that this one is a method
@@ -130,9 +131,12 @@ class _Search:
         if moves and any(n.startswith(("?.", "torch.")) for n in moves) and self._to_host(unit, call, moves):
             yield call, "a tensor is moved to the CPU on the hot path"
         yield from self._certain_values(unit, call, names, attr)
-        for receiver in unit.receivers.get(func, frozenset()):
+        receivers = unit.receivers.get(func, frozenset())
+        for receiver in receivers:
             if isinstance(receiver, ExtInst) and receiver.name.startswith("rich.") and attr in ("print", "log"):
                 yield call, f"{receiver.name}.{attr} on the hot path writes from the host"
+            if isinstance(receiver, ExtInst) and receiver.name.startswith(_LIBRARIES) and len(receivers) == 1:
+                yield call, f"{receiver.name.removesuffix('()')}.{attr} runs on the host, and it is on the hot path"
 
     def _certain_values(self, unit: Unit, call: ir.Call, names: set[str], attr: str) -> Iterator[tuple[ir.Node, str]]:
         readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS | _COMPARING) or n.startswith(_HOST_READERS)}
