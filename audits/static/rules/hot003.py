@@ -94,9 +94,7 @@ class _Search:
 
     def _reference(self, unit: Unit, name: str, node: ir.Node, *, called: bool) -> str | None:
         home, _, last = name.rpartition(".")
-        if last in _LEAVING and (
-            home in _TENSOR_HOMES or (last == "cpu" and home.startswith("torch.nn."))
-        ):
+        if last in _LEAVING and (home in _TENSOR_HOMES or (last == "cpu" and home.startswith("torch.nn."))):
             if home == "?" and not called and last in self.fields:
                 return None  # an attribute of that name is declared; nothing says that this one is a method
             return f".{last}() leaves the device, and it is on the hot path"
@@ -292,6 +290,9 @@ _INVALID = (
           head="import logging\nimport torch\nlog = logging.getLogger(__name__)\n"),
     _case("a branch", "if torch.isnan(x).any():\n        return x\n    return x + 1"),
     _case("an assertion", "assert torch.isfinite(x).all()\n    return x"),
+    _case("a value of a table of tensors", "return {k: float(v) for k, v in {'a': torch.exp(x)}.items()}"),
+    _case("a method of an array", "return a.mean()", head="import numpy as np\n", arguments="x, a: np.ndarray"),
+    _case("a module that moves", "net.cpu()\n    return net(x)", arguments="x, net: torch.nn.Module"),
     _case("a comprehension's condition", "return [v for v in x if v.sum() > 0]", arguments="x: list[torch.Tensor]"),
     _case("the largest of a list", "return max([v.mean() for v in x])", arguments="x: list[torch.Tensor]"),
     _case("any element", "return x if any(x > 0) else -x", arguments="x: torch.Tensor"),
@@ -338,6 +339,10 @@ _VALID = (
     _case("the largest of sizes", "return x / max(v.shape[0] for v in x)", arguments="x: list[torch.Tensor]"),
     _case("a counter beside a tensor", "n, total = 0, 0.0\n    for v in x:\n        n += 1\n        total = total + v\n"
           "    return total if n > 3 else -total", arguments="x: torch.Tensor"),
+    _case("a key of a table of tensors", "return {str(k): v.mean() for k, v in {'a': torch.exp(x)}.items()}"),
+    _case("the sizes of a table's tensors", "t = {'a': torch.exp(x)}\n    for v in t.values():\n        if v.size(0) > 3:\n"
+          "            return v\n    return x"),
+    _case("a number beside tensors in a table", "t = {'n': 0, 'x': torch.exp(x)}\n    t['n'] += 1\n    return x if t['n'] > 3 else -x"),
     _case("a list that may be empty", "return torch.stack(x) if x else None", arguments="x: list[torch.Tensor]"),
     _case("a message without tensors", "log.debug('step %d', 3)\n    return x", head="import logging\nlog = logging.getLogger(__name__)\n"),
 )  # fmt: skip

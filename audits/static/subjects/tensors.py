@@ -99,7 +99,8 @@ class Tensors:
             return False
         if isinstance(place.expr, ir.Name) and any(element for _, element in self.bindings.of(place, place.expr.id)):
             return False  # iterating over a mapping yields its keys
-        found = [p for p in self.origins.of(place) if not _is_plain(p.expr)]
+        started = _is_none if isinstance(place.expr, ir.Subscript) else _is_plain  # what stands under other keys is no accumulator
+        found = [p for p in self.origins.of(place) if not started(p.expr)]
         return bool(found) and all(p.expr is not place.expr and self.certain(p, depth - 4) for p in found)
 
     def holds(self, place: Place, part: int | None = None, depth: int = _DEPTH) -> bool:
