@@ -134,7 +134,8 @@ def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
     if func.attr in lookup.CHILDREN and any(isinstance(r, Inst) for r in receivers):
-        return {c for c in callees if isinstance(c, Inst)} | {ExtInst("torch.nn.ModuleList")}
+        children: set[Value] = {c for c in callees if isinstance(c, Inst)}
+        return children | {ExtInst("torch.nn.ModuleList")}
     if func.attr in lookup.CONTAINER_READS and all(not isinstance(c, (Func, Named)) for c in callees):
         stored = {v for r in receivers if isinstance(r, Inst) for v in lookup.stored_items(i, r.cls)}
         if stored:

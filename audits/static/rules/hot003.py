@@ -19,12 +19,13 @@ MANUAL = """\
 A value that is read on the host makes the training step wait for the device, and a value that comes back from NumPy
 has lost its gradient. Starting at each `hot-path.entry-points` function, along everything that HOT001 follows, this
 rule reports: `.item()`, `.tolist()`, `.numpy()`, `.cpu()`, `.__array__()` and `.to("cpu")`, bound or unbound, on
-anything that may be a tensor; calls of NumPy, SciPy, pandas and scikit-learn; prints; and what reads the value of a
-certain tensor: `float()`, `int()`, `bool()`, `complex()`, `str()`, `range()`, `math.*`, formatting and logging it, and a
-branch or an assertion that depends on it.
+anything that may be a tensor; calls of NumPy, SciPy, pandas and scikit-learn; prints; waiting for the device; and what
+reads the value of a certain tensor: `float()`, `int()`, `bool()`, `complex()`, `str()`, `range()`, `math.*`, `max()` and
+its like over its elements, `torch.equal`, formatting and logging it, and a branch, a comprehension's condition, a search
+or an assertion that depends on it.
 
 Certain are tensors by annotation, by the torch function that makes them, or by what only tensors can do
-(`loss.backward()`). A parameter of which nothing is known is no certain tensor. Names such as `np.pi` and dtypes
+(`loss.backward()`), and what is taken from lists and tables of them. A parameter of which nothing is known is no certain tensor. Names such as `np.pi` and dtypes
 are constants; shapes, sizes, dtypes and devices are known to the host. NumPy at import time and in constructors is
 not on the path. Operations whose result has a data-dependent shape (`nonzero`, boolean masks) also wait; they stay in
 the graph and are left to the run-time audit.
