@@ -25,10 +25,10 @@ its like over its elements, `torch.equal`, formatting and logging it, and a bran
 or an assertion that depends on it.
 
 Certain are tensors by annotation, by the torch function that makes them, or by what only tensors can do
-(`loss.backward()`), and what is taken from lists and tables of them. A parameter of which nothing is known is no certain tensor. Names such as `np.pi` and dtypes
-are constants; shapes, sizes, dtypes and devices are known to the host. NumPy at import time and in constructors is
-not on the path. Operations whose result has a data-dependent shape (`nonzero`, boolean masks) also wait; they stay in
-the graph and are left to the run-time audit.
+(`loss.backward()`), and what is taken from lists and tables of them. A parameter of which nothing is known is no
+certain tensor. Names such as `np.pi` and dtypes are constants; shapes, sizes, dtypes and devices are known to the
+host. NumPy at import time and in constructors is not on the path. Operations whose result has a data-dependent shape
+(`nonzero`, boolean masks) also wait; they stay in the graph and are left to the run-time audit.
 """
 _LEAVING = frozenset({"item", "tolist", "numpy", "cpu", "__array__", "__float__", "__int__", "__bool__", "__index__", "__dlpack__"})
 _TENSOR_HOMES = frozenset({"?", "torch.Tensor", "torch._C.TensorBase", "torch.nn.Parameter", "torch.nn.parameter.Parameter"})
@@ -138,7 +138,10 @@ class _Search:
                 yield call, f"{receiver.name.removesuffix('()')}.{attr} runs on the host, and it is on the hot path"
 
     def _certain_values(self, unit: Unit, call: ir.Call, names: set[str], attr: str) -> Iterator[tuple[ir.Node, str]]:
-        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS | _COMPARING) or n.startswith(_HOST_READERS)}
+        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS) or n.startswith(_HOST_READERS)}
+        comparing = {n for n in names if n.startswith("builtins.") and n[9:] in _COMPARING}
+        if comparing == names and len(names) == len(unit.calls[call]):  # `max` beside other functions is what a table falls back to
+            readers |= comparing
         readers |= {n for n in names if n.startswith("torch.") and n.rpartition(".")[2] in _WAITING}
         if attr in _WAITING and isinstance(call.func, ir.Attribute) and self.tensors.certain(usage.place(unit, call.func.value)):
             yield call, f".{attr}() reads the value of a tensor, and it is on the hot path"
@@ -337,6 +340,7 @@ _VALID = (
     _case("a size that a tensor is reshaped to", "b, n = x.shape\n    y = torch.exp(x)\n    return y.reshape(n, b), f'{n}'"),
     _case("a number of a loop", "return [v for i, v in enumerate(x) if i > 2]", arguments="x: torch.Tensor"),
     _case("a test of a number", "return x if math.isfinite(c) else -x", head="import math\n", arguments="x, c"),
+    _case("a table that falls back to max", "return {'a': torch.amax}.get(k, max)(x)", arguments="x: torch.Tensor, k"),
     _case("the largest of sizes", "return x / max(v.shape[0] for v in x)", arguments="x: list[torch.Tensor]"),
     _case("a counter beside a tensor", "n, total = 0, 0.0\n    for v in x:\n        n += 1\n        total = total + v\n"
           "    return total if n > 3 else -total", arguments="x: torch.Tensor"),
