@@ -106,7 +106,7 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
         _method_effects(i, node, node.func, arguments, scope)
         _unreadable(i, node.func, callees)
     out: set[Value] = set()
-    for callee in callees - _read_from(i, node.func):
+    for callee in callees - _read_from(i, node.func, callees):
         out |= apply(i, callee, arguments, node, scope)
     if callees and all(isinstance(c, UnknownValue) for c in callees):
         _call_anything(i, node)
@@ -118,11 +118,13 @@ def call(i: Interp, node: ir.Call, scope: Scope) -> Values:
     return bounded(out)
 
 
-def _read_from(i: Interp, func: ir.Expr) -> Values:
+def _read_from(i: Interp, func: ir.Expr, callees: Values) -> Values:
     # A table of functions or objects stands for them, and `table.items()` calls none.
-    if not isinstance(func, ir.Attribute) or func.attr not in lookup.CONTAINER_READS:
+    if not isinstance(func, ir.Attribute) or func.attr not in lookup.CONTAINER_READS | lookup.CHILDREN:
         return EMPTY
     receivers = i.unit.receivers.get(func, EMPTY)
+    if func.attr in lookup.CHILDREN and any(isinstance(r, Inst) for r in receivers):
+        return callees
     if any(isinstance(r, ExtInst) and r.name in _HOLDERS for r in receivers):
         return frozenset(receivers) | {Ext(f"?.{func.attr}"), UNKNOWN}
     return frozenset(r for r in receivers if isinstance(r, (Func, Inst)))
@@ -131,6 +133,13 @@ def _read_from(i: Interp, func: ir.Expr) -> Values:
 def _kept(i: Interp, func: ir.Attribute, callees: Values) -> set[Value]:
     # `table.get(k)`, `variable.get()`: a method of something that holds functions may return one of them.
     receivers = i.unit.receivers.get(func, EMPTY)
+    if func.attr in lookup.CHILDREN and any(isinstance(r, Inst) for r in receivers):
+        children: set[Value] = {c for c in callees if isinstance(c, Inst)}
+        return children | {ExtInst("torch.nn.ModuleList")}
+    if func.attr in lookup.CONTAINER_READS and all(not isinstance(c, (Func, Named)) for c in callees):
+        stored = {v for r in receivers if isinstance(r, Inst) for v in lookup.stored_items(i, r.cls)}
+        if stored:
+            return stored
     if any(isinstance(c, (Func, Named, Cls, Inst)) for c in callees):
         if func.attr not in lookup.CONTAINER_READS:
             return set()
@@ -307,8 +316,8 @@ def _outside_instance_call(i: Interp, callee: ExtInst, arguments: list[Argument]
         return out
     if callee is _ITEMS:
         return {v for a in arguments for v in a.values}
-    if callee is TENSOR and out:
-        return out  # no tensor, but a mode such as `torch.no_grad()` around a function
+    if (callee is TENSOR or callee is OUTSIDE) and out:
+        return out  # a decorator, such as `torch.no_grad()` or `lru_cache(None)`, around a function
     if callee.name in _REFERENCES:
         return set(i.unit.calls.get(node, EMPTY)) - {callee} or {UNKNOWN}
     if callee is lookup.NAMED_TUPLE:

@@ -31,6 +31,7 @@ from audits.static.analysis.unknown_calls import known_methods
 from audits.static.analysis.values import (
     EMPTY,
     LIMIT,
+    NOTHING,
     NUMBER,
     OUTSIDE,
     TENSOR,
@@ -68,12 +69,13 @@ _DATA = re.compile(
     r"^math\.(pi|e|tau|inf|nan)$|.*\.(shape|dtype|device|ndim)$"
 )
 ANY_MODULE = frozenset({ExtInst("torch.nn.Module"), ExtInst("torch.nn.modules.module.Module")})
+_CONTAINERS = frozenset({"dict", "list", "UserDict", "UserList", "OrderedDict", "defaultdict", "deque", "Dict", "List", "ChainMap"})
 _WRAPPED = frozenset({"module", "_orig_mod"})  # what a wrapper of the library calls the module that it holds
 _APART = 8  # the classes below one that its class methods tell apart
 NAMED_TUPLE = ExtInst("collections.namedtuple")
 BAG = ExtInst("types.SimpleNamespace")
 BAGS = frozenset({BAG.name, "threading.local"})  # objects without a class that say what they hold
-_CHILDREN = frozenset({"children", "modules", "named_children", "named_modules", "_modules", "get_submodule"})
+CHILDREN = frozenset({"children", "modules", "named_children", "named_modules", "_modules", "get_submodule"})
 
 
 # -- attributes
@@ -88,15 +90,20 @@ def attributes(i: Interp, receivers: Iterable[Value], name: str) -> Values:
     out: set[Value] = set()
     vague: list[Value] = []
     for receiver in receivers:
-        if receiver is UNKNOWN or receiver in ANY_MODULE:
+        if receiver is UNKNOWN or receiver in ANY_MODULE or (receiver is NOTHING and len(receivers) == 1 and i.hot):
             vague.append(receiver)
         else:
             out |= attribute(i, receiver, name)
     if not any(isinstance(v, (Func, Cls, Inst, Mod)) for v in out):  # beside what is known, what may be anything adds nothing
         for receiver in vague:
-            out |= attribute(i, receiver, name)
+            out |= attribute(i, receiver, name) if receiver is not NOTHING else _of_none(i, name)
             out |= of_any_module(i, name) if receiver in ANY_MODULE and name != "forward" else EMPTY
     return i.or_unknown(frozenset(out))
+
+
+def _of_none(i: Interp, name: str) -> Values:
+    # An argument that is None unless somebody passes it, and whom nobody that can be read passes.
+    return _by_name(i, name) if i.unit.settled else EMPTY
 
 
 def _of_bag(i: Interp, others: Values, name: str) -> Values:
@@ -240,7 +247,7 @@ def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
         return enum_values(i, value.cls)
     if name in _WRAPPED and is_module(i, value.cls):
         return frozenset((value,))
-    if name in _CHILDREN and outside:
+    if name in CHILDREN and outside:
         children: set[Value] = {Ext(f"{b}.{name}") for b in outside}
         return frozenset(children | parts(i, value.cls))
     getters = [v for v in members(i, value.cls, "__getattr__", exact=value.exact) if isinstance(v, Func)]
@@ -368,7 +375,7 @@ def items(i: Interp, base: Values, index: Values, node: ir.Subscript) -> Values:
         elif isinstance(value, Inst):
             getters = methods(i, value.cls, "__getitem__", exact=value.exact)
             i.record([Func(g) for g in getters], node, "callee")
-            out |= frozenset((value,)).union(*(i.read("ret", g, i.hot) for g in getters))
+            out |= frozenset((value,)).union(*(i.read("ret", g, i.hot) for g in getters)) | stored_items(i, value.cls)
         else:
             out.add(value)
     return i.or_unknown(frozenset(out))
@@ -389,6 +396,15 @@ def _namespace_items(i: Interp, value: Namespace, index: Values, node: ir.Subscr
     if not names or len(names) != len(index):
         i.issue(node, "a namespace is indexed with a computed name", "name the attribute literally")
     return EMPTY.union(*(attribute(i, value.of, n) for n in names)) or frozenset((UNKNOWN,))
+
+
+def stored_items(i: Interp, cls: ClassInfo) -> set[Value]:
+    """What is put under keys of instances of a class that derives from a container."""
+    bases = i.a.outside_bases(i.unit, cls)
+    if not any(b.rsplit(".", 1)[-1] in _CONTAINERS for b in bases):
+        return set()
+    data = members(i, cls, "data", exact=False) if any(".User" in b for b in bases) else EMPTY
+    return set(data).union(*(i.read("items", owner) for owner in i.a.mro(i.unit, cls)))
 
 
 def elements(i: Interp, values: Values) -> Values:
@@ -492,7 +508,9 @@ def new_modules(i: Interp, values: Values) -> list[Inst]:
 
 def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.Node) -> None:
     """`owner[key] = values` where that writes a namespace."""
-    if isinstance(owner, Namespace):
+    if isinstance(owner, (Inst, SuperOf)):
+        i.a.push(("items", owner.cls), values)
+    elif isinstance(owner, Namespace):
         names = [k.value for k in keys if isinstance(k, Const)]
         for name in names:
             store_named(i, owner.of, name, values, node)
@@ -505,5 +523,5 @@ def store_item(i: Interp, owner: Value, keys: Values, values: Values, node: ir.N
 __all__ = [
     "CONTAINER_READS", "NUMBER", "all_targets", "attribute", "attributes", "call_group", "call_targets", "constructors", "elements",
     "entered", "enum_values", "implicit_methods", "is_enum", "items", "members", "meta_calls", "methods", "overrides", "parts",
-    "takes_context", "text_methods", "undefined",
+    "stored_items", "takes_context", "text_methods", "undefined",
 ]  # fmt: skip

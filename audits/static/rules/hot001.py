@@ -224,6 +224,12 @@ _INVALID = (
           "    return Prior(a, a)\n"),
     _case("divergence of two distributions", _T + "from torch.distributions import MultivariateNormal, kl_divergence\n"
           "def step(p: MultivariateNormal, q: MultivariateNormal):\n    return kl_divergence(p, q)\n"),
+    _case("registry that derives from a dictionary", _T + "class Registry(dict):\n    def register(self, fn):\n"
+          "        self[fn.__name__] = fn\n        return fn\nREGISTRY = Registry()\n@REGISTRY.register\ndef exact(a):\n"
+          "    return torch.linalg.inv(a)\ndef step(a, key):\n    return REGISTRY[key](a)\n"),
+    _case("list of a derived class", _T + "class Chain(list):\n    def __call__(self, a):\n        for fn in self:\n            a = fn(a)\n"
+          "        return a\nchain = Chain()\nchain.append(torch.linalg.inv)\ndef step(a):\n    return chain(a)\n"),
+    _case("method of an argument that nobody passes", _T + "def step(a, b=None):\n    return a if b is None else b.inverse() @ a\n"),
     _case("negated absolute exponent", _T + "def step(a, n):\n    return torch.linalg.matrix_power(a, -abs(n))\n"),
     _method("method that a weak reference holds", "import weakref\n" + _T + "class Trainer:\n    def __init__(self):\n"
             "        self.fn = weakref.WeakMethod(self.run)\n    def run(self, a):\n        return torch.linalg.inv(a)\n"

@@ -197,6 +197,21 @@ RULE = Rule(
             "from collections import namedtuple\nimport torch\nOps = namedtuple('Ops', 'there back')\n"
             "OPS = Ops(there=torch.exp, back=torch.log)\ndef step(x):\n    return OPS.back(OPS.there(x))\n",
         ),
+        _case(
+            "a function behind a decorator with arguments",
+            "import functools\nimport torch\ndef double(x):\n    return 2 * x\nkept = functools.lru_cache(None)(double)\n"
+            "quiet = torch.no_grad()(double)\ndef step(x):\n    return kept(x) + quiet(x)\n",
+        ),
+        _case(
+            "the children of a module",
+            _model("for child in self.children():\n            x = child(x)\n        return x", init="self.layer = torch.nn.ReLU()"),
+        ),
+        _case("a tensor that nobody passes", "def step(x, mask=None):\n    return x if mask is None else x * mask / mask.sum()\n"),
+        _case(
+            "a class decorator that adds a method",
+            "def scaled(cls):\n    def scale(self, x):\n        return 2 * x\n    cls.scale = scale\n    return cls\n@scaled\nclass Box:\n"
+            "    def run(self, x):\n        return self.scale(x)\ndef step(x):\n    return Box().run(x)\n",
+        ),
         _case("an even power", "import torch\ndef step(x):\n    return torch.linalg.matrix_power(x, 2)\n"),
     ),
     invalid=(

@@ -19,17 +19,19 @@ MANUAL = """\
 A value that is read on the host makes the training step wait for the device, and a value that comes back from NumPy
 has lost its gradient. Starting at each `hot-path.entry-points` function, along everything that HOT001 follows, this
 rule reports: `.item()`, `.tolist()`, `.numpy()`, `.cpu()`, `.__array__()` and `.to("cpu")`, bound or unbound, on
-anything that may be a tensor; calls of NumPy, SciPy, pandas and scikit-learn; prints; and what reads the value of a
-certain tensor: `float()`, `int()`, `bool()`, `complex()`, `str()`, `range()`, `math.*`, formatting and logging it, and a
-branch or an assertion that depends on it.
+anything that may be a tensor; calls of NumPy, SciPy, pandas and scikit-learn; prints; waiting for the device; and what
+reads the value of a certain tensor: `float()`, `int()`, `bool()`, `complex()`, `str()`, `range()`, `math.*`, `max()` and
+its like over its elements, `torch.equal`, formatting and logging it, and a branch, a comprehension's condition, a search
+or an assertion that depends on it.
 
 Certain are tensors by annotation, by the torch function that makes them, or by what only tensors can do
-(`loss.backward()`). A parameter of which nothing is known is no certain tensor. Names such as `np.pi` and dtypes
-are constants; shapes, sizes, dtypes and devices are known to the host. NumPy at import time and in constructors is
-not on the path. Operations whose result has a data-dependent shape (`nonzero`, boolean masks) also wait; they stay in
-the graph and are left to the run-time audit.
+(`loss.backward()`), and what is taken from lists and tables of them. A parameter of which nothing is known is no
+certain tensor. Names such as `np.pi` and dtypes are constants; shapes, sizes, dtypes and devices are known to the
+host. NumPy at import time and in constructors is not on the path. Operations whose result has a data-dependent shape
+(`nonzero`, boolean masks) also wait; they stay in the graph and are left to the run-time audit.
 """
 _LEAVING = frozenset({"item", "tolist", "numpy", "cpu", "__array__", "__float__", "__int__", "__bool__", "__index__", "__dlpack__"})
+_TENSOR_HOMES = frozenset({"?", "torch.Tensor", "torch._C.TensorBase", "torch.nn.Parameter", "torch.nn.parameter.Parameter"})
 _LIBRARIES = ("numpy.", "scipy.", "pandas.", "sklearn.", "matplotlib.", "cv2.", "numba.")
 _PRINTS = frozenset(
     {"builtins.print", "pprint.pprint", "pprint.pp", "rich.print", "sys.stdout.write", "sys.stderr.write", "tqdm.tqdm.write", "click.echo",
@@ -93,9 +95,7 @@ class _Search:
 
     def _reference(self, unit: Unit, name: str, node: ir.Node, *, called: bool) -> str | None:
         home, _, last = name.rpartition(".")
-        if last in _LEAVING and (
-            home in ("?", "torch.Tensor", "torch._C.TensorBase", "torch.nn.Parameter", "torch.nn.parameter.Parameter")
-        ):
+        if last in _LEAVING and (home in _TENSOR_HOMES or (last == "cpu" and home.startswith("torch.nn."))):
             if home == "?" and not called and last in self.fields:
                 return None  # an attribute of that name is declared; nothing says that this one is a method
             return f".{last}() leaves the device, and it is on the hot path"
@@ -130,12 +130,18 @@ class _Search:
         if moves and any(n.startswith(("?.", "torch.")) for n in moves) and self._to_host(unit, call, moves):
             yield call, "a tensor is moved to the CPU on the hot path"
         yield from self._certain_values(unit, call, names, attr)
-        for receiver in unit.receivers.get(func, frozenset()):
+        receivers = unit.receivers.get(func, frozenset())
+        for receiver in receivers:
             if isinstance(receiver, ExtInst) and receiver.name.startswith("rich.") and attr in ("print", "log"):
                 yield call, f"{receiver.name}.{attr} on the hot path writes from the host"
+            if isinstance(receiver, ExtInst) and receiver.name.startswith(_LIBRARIES) and len(receivers) == 1:
+                yield call, f"{receiver.name.removesuffix('()')}.{attr} runs on the host, and it is on the hot path"
 
     def _certain_values(self, unit: Unit, call: ir.Call, names: set[str], attr: str) -> Iterator[tuple[ir.Node, str]]:
-        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS | _COMPARING) or n.startswith(_HOST_READERS)}
+        readers = {n for n in names if (n.startswith("builtins.") and n[9:] in _READERS) or n.startswith(_HOST_READERS)}
+        comparing = {n for n in names if n.startswith("builtins.") and n[9:] in _COMPARING}
+        if comparing == names and len(names) == len(unit.calls[call]):  # `max` beside other functions is what a table falls back to
+            readers |= comparing
         readers |= {n for n in names if n.startswith("torch.") and n.rpartition(".")[2] in _WAITING}
         if attr in _WAITING and isinstance(call.func, ir.Attribute) and self.tensors.certain(usage.place(unit, call.func.value)):
             yield call, f".{attr}() reads the value of a tensor, and it is on the hot path"
@@ -288,6 +294,9 @@ _INVALID = (
           head="import logging\nimport torch\nlog = logging.getLogger(__name__)\n"),
     _case("a branch", "if torch.isnan(x).any():\n        return x\n    return x + 1"),
     _case("an assertion", "assert torch.isfinite(x).all()\n    return x"),
+    _case("a value of a table of tensors", "return {k: float(v) for k, v in {'a': torch.exp(x)}.items()}"),
+    _case("a method of an array", "return a.mean()", head="import numpy as np\n", arguments="x, a: np.ndarray"),
+    _case("a module that moves", "net.cpu()\n    return net(x)", arguments="x, net: torch.nn.Module"),
     _case("a comprehension's condition", "return [v for v in x if v.sum() > 0]", arguments="x: list[torch.Tensor]"),
     _case("the largest of a list", "return max([v.mean() for v in x])", arguments="x: list[torch.Tensor]"),
     _case("any element", "return x if any(x > 0) else -x", arguments="x: torch.Tensor"),
@@ -331,9 +340,14 @@ _VALID = (
     _case("a size that a tensor is reshaped to", "b, n = x.shape\n    y = torch.exp(x)\n    return y.reshape(n, b), f'{n}'"),
     _case("a number of a loop", "return [v for i, v in enumerate(x) if i > 2]", arguments="x: torch.Tensor"),
     _case("a test of a number", "return x if math.isfinite(c) else -x", head="import math\n", arguments="x, c"),
+    _case("a table that falls back to max", "return {'a': torch.amax}.get(k, max)(x)", arguments="x: torch.Tensor, k"),
     _case("the largest of sizes", "return x / max(v.shape[0] for v in x)", arguments="x: list[torch.Tensor]"),
     _case("a counter beside a tensor", "n, total = 0, 0.0\n    for v in x:\n        n += 1\n        total = total + v\n"
           "    return total if n > 3 else -total", arguments="x: torch.Tensor"),
+    _case("a key of a table of tensors", "return {str(k): v.mean() for k, v in {'a': torch.exp(x)}.items()}"),
+    _case("the sizes of a table's tensors", "t = {'a': torch.exp(x)}\n    for v in t.values():\n        if v.size(0) > 3:\n"
+          "            return v\n    return x"),
+    _case("a number beside tensors in a table", "t = {'n': 0, 'x': torch.exp(x)}\n    t['n'] += 1\n    return x if t['n'] > 3 else -x"),
     _case("a list that may be empty", "return torch.stack(x) if x else None", arguments="x: list[torch.Tensor]"),
     _case("a message without tensors", "log.debug('step %d', 3)\n    return x", head="import logging\nlog = logging.getLogger(__name__)\n"),
 )  # fmt: skip

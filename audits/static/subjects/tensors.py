@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audits.static.analysis.engine import Unit
+from audits.static.analysis.unknown_calls import tensor_methods
 from audits.static.analysis.values import Cls, Ext, ExtInst, Func, Inst, Mod, UnknownValue, Value
 from audits.static.dataflow import usage
 from audits.static.dataflow.flow import Flow, Place
@@ -60,6 +61,9 @@ _MADE = frozenset(
 _LISTS = frozenset({"unbind", "split", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit", "meshgrid", "split_with_sizes"})
 _CONTAINERS = ("tuple", "list", "dict", "Sequence", "Iterable", "Mapping", "Callable", "type", "Iterator", "set", "MutableMapping",
                "Collection", "Generator", "List", "Dict", "Tuple", "Type", "defaultdict", "deque", "MutableSequence")  # fmt: skip
+_OF_CONTAINERS = frozenset({"values", "index", "split", "chunk", "unbind"})
+_VIEWS = frozenset({"items", "keys", "values"})
+_VALUES = -1  # stands for the values of a mapping, where others name an item of a row
 _DEPTH = 12
 
 
@@ -91,11 +95,16 @@ class Tensors:
     def _by_origin(self, place: Place, depth: int) -> bool:
         if not isinstance(place.expr, (ir.Name, ir.Attribute, ir.Subscript, ir.Call, ir.BoolOp)):
             return False
-        found = [p for p in self.origins.of(place) if not _is_plain(p.expr)]
+        if isinstance(place.expr, ir.Call) and isinstance(place.expr.func, ir.Attribute) and place.expr.func.attr in _VIEWS:
+            return False
+        if isinstance(place.expr, ir.Name) and any(element for _, element in self.bindings.of(place, place.expr.id)):
+            return False  # iterating over a mapping yields its keys
+        started = _is_none if isinstance(place.expr, ir.Subscript) else _is_plain  # what stands under other keys is no accumulator
+        found = [p for p in self.origins.of(place) if not started(p.expr)]
         return bool(found) and all(p.expr is not place.expr and self.certain(p, depth - 4) for p in found)
 
     def holds(self, place: Place, part: int | None = None, depth: int = _DEPTH) -> bool:
-        """Whether everything that iterating over the expression yields is a tensor, or, of rows, their item `part`."""
+        """Whether all that iterating over the expression yields is a tensor, or, of rows, their item `part`; of a mapping, its values."""
         key = (place.expr, part)
         if key not in self._holding:
             self._holding[key] = False
@@ -105,24 +114,25 @@ class Tensors:
     def _holds(self, place: Place, part: int | None, depth: int) -> bool:
         expr = place.expr
         if isinstance(expr, ir.Sequence):
-            if part is None:
-                return bool(expr.items) and all(self.certain(place.at(e), depth) for e in expr.items)
+            if part is None or part < 0:
+                return part is None and bool(expr.items) and all(self.certain(place.at(e), depth) for e in expr.items)
             rows = [e for e in expr.items if isinstance(e, ir.Sequence) and len(e.items) > part]
             return bool(rows) and len(rows) == len(expr.items) and all(self.certain(place.at(r.items[part]), depth) for r in rows)
-        if isinstance(expr, ir.Comprehension):
+        if isinstance(expr, ir.Comprehension) and (expr.value is None or part == _VALUES):
             made = expr.element if expr.value is None else expr.value
-            if part is not None:
+            if part not in (None, _VALUES):
                 return isinstance(made, ir.Sequence) and len(made.items) > part and self.certain(place.at(made.items[part]), depth)
             return self.certain(place.at(made), depth)
         if isinstance(expr, ir.Dict):
-            return bool(expr.values) and all(self.certain(place.at(v), depth) for v in expr.values)
+            return part == _VALUES and bool(expr.values) and all(self.certain(place.at(v), depth) for v in expr.values)
         if isinstance(expr, ir.Call):
             return self._call_holds(place, expr, part, depth)
         if isinstance(expr, ir.Name):
             return self._name_holds(place, expr, part, depth)
-        return part is None and isinstance(expr, ir.Attribute) and any(
-            isinstance(r, Inst) and self._declared_holding(r.cls, expr.attr) for r in self.unit(place).receivers.get(expr, frozenset())
-        )  # fmt: skip
+        if not isinstance(expr, ir.Attribute) or part not in (None, _VALUES):
+            return False
+        receivers = self.unit(place).receivers.get(expr, frozenset())
+        return any(isinstance(r, Inst) and self._declared_holding(r.cls, expr.attr, part) for r in receivers)
 
     def _call_holds(self, place: Place, expr: ir.Call, part: int | None, depth: int) -> bool:
         given = usage.positional(expr)
@@ -134,7 +144,7 @@ class Tensors:
         if isinstance(expr.func, ir.Name) and name in ("list", "tuple", "sorted", "reversed", "iter") and given and part is None:
             return self._yields(place.at(given[0]), depth)
         if isinstance(expr.func, ir.Attribute) and (name, part) in (("values", None), ("items", 1)):
-            return self.holds(place.at(expr.func.value), None, depth)
+            return self.holds(place.at(expr.func.value), _VALUES, depth)
         if part is None and name in _LISTS:
             names = usage.called_names(self.unit(place), expr)
             owner = expr.func.value if isinstance(expr.func, ir.Attribute) else None
@@ -144,14 +154,14 @@ class Tensors:
 
     def _function_holds(self, fn: FunctionInfo, part: int | None, depth: int) -> bool:
         if fn.node.returns is not None:
-            return part is None and _holds_tensors(fn.node.returns)
+            return _holds_tensors(fn.node.returns, part)
         returned = self.flow.returns(fn)
         return bool(returned) and all(self.holds(p, part, depth) for p in returned)
 
     def _name_holds(self, place: Place, expr: ir.Name, part: int | None, depth: int) -> bool:
         for param in place.fn.node.params if place.fn is not None else ():
             if param.name == expr.id and param.annotation is not None:
-                return part is None and _holds_tensors(param.annotation)
+                return _holds_tensors(param.annotation, part)
         found = self.bindings.of(place, expr.id)
         return bool(found) and all(not element and self._filled(p, expr.id, part, depth) for p, element in found)
 
@@ -160,16 +170,16 @@ class Tensors:
         if not (isinstance(place.expr, (ir.Sequence, ir.Dict)) and not getattr(place.expr, "items", getattr(place.expr, "values", None))):
             return self.holds(place, part, depth)
         put = [p for p in self.flow.definitions(place, name) if p.fn is place.fn and p.expr is not place.expr]
-        return part is None and bool(put) and all(self.certain(p, depth) for p in put)
+        return part in (None, _VALUES) and bool(put) and all(self.certain(p, depth) for p in put)
 
     def _yields(self, place: Place, depth: int) -> bool:
         return self.certain(place, depth) or self.holds(place, None, depth)
 
-    def _declared_holding(self, cls: ClassInfo, name: str) -> bool:
+    def _declared_holding(self, cls: ClassInfo, name: str, part: int | None) -> bool:
         for owner in self.flow.analysis.mro_cache.get(cls) or [cls]:
             for statement in owner.node.body:
                 if isinstance(statement, ir.Assign) and statement.annotation is not None and ir.last_name(statement.targets[0]) == name:
-                    return _holds_tensors(statement.annotation)
+                    return _holds_tensors(statement.annotation, part)
         return False
 
     def _certain(self, place: Place, depth: int) -> bool:
@@ -316,6 +326,8 @@ def _makes_tensor(name: str, without: frozenset[str]) -> bool:
     home, _, last = name.rpartition(".")
     if name in _MADE:
         return True
+    if home == "torch.Tensor" and (last in _PLAIN or last in _OF_CONTAINERS or last not in tensor_methods()):
+        return False  # a container stands for its elements: `table.items()` is no method of a tensor
     return home in _HOMES and last not in without and not last[:1].isupper() and not last.startswith(("is_", "set_", "get_", "use_"))
 
 
@@ -339,7 +351,7 @@ def _is_tensor_type(annotation: ir.Expr) -> bool:
     return ir.last_name(annotation) in ("Tensor", "Parameter", "FloatTensor", "LongTensor")
 
 
-def _holds_tensors(annotation: ir.Expr) -> bool:
+def _holds_tensors(annotation: ir.Expr, part: int | None) -> bool:
     # `list[Tensor]`, `tuple[Tensor, ...]`, `dict[str, Tensor]`
     if not isinstance(annotation, ir.Subscript) or ir.last_name(annotation.value) not in _CONTAINERS:
         return False
@@ -348,7 +360,7 @@ def _holds_tensors(annotation: ir.Expr) -> bool:
     items = annotation.index.items if isinstance(annotation.index, ir.Sequence) else [annotation.index]
     kept = [i for i in items if not (isinstance(i, ir.Constant) and i.value is ...)]
     mapping = ir.last_name(annotation.value) in ("dict", "Mapping", "Dict", "defaultdict", "MutableMapping")
-    return all(_is_tensor_type(i) for i in (kept[-1:] if mapping else kept))
+    return part == (_VALUES if mapping else None) and all(_is_tensor_type(i) for i in (kept[-1:] if mapping else kept))
 
 
 def _is_plain(expr: ir.Expr) -> bool:

@@ -114,6 +114,17 @@ _TEXTS = {
     "unpacked": "$p, $q = max, $f\ndef $n($x):\n~    return $q($x)",
     "starred": "$p, *$q = [max, $f]\ndef $n($x):\n~    return $q[0]($x)",
     "assertion": "def $n($x):\n    made = []\n~    assert made.append($call) is None\n    return made[0]",
+    "built by a class method": "class $P:\n    @classmethod\n    def make(cls):\n        return cls()\n    def run(self, $x):\n        return None\n"
+                               "class $Q($P):\n    def run(self, $x):\n~        return $call\ndef $n($x):\n    return $Q.make().run($x)",
+    "another of its kind": "class $P:\n    def again(self):\n        return type(self)()\n    def run(self, $x):\n        return None\n"
+                           "class $Q($P):\n    def run(self, $x):\n~        return $call\ndef $n($x):\n    return $Q().again().run($x)",
+    "keyword subclass registry": "$p = {}\nclass $P:\n    def __init_subclass__(cls, *, key):\n        $p[key] = cls\nclass $Q($P, key='full'):\n"
+                                 "    def run(self, $x):\n~        return $call\ndef $n($x):\n    return $p['full']().run($x)",
+    "property setter": "class $P:\n    @property\n    def parts(self):\n        return self.made\n    @parts.setter\n    def parts(self, parts):\n"
+                       "~        self.made = $f(*parts)\ndef $n($x):\n    box = $P()\n    box.parts = ($x,)\n    return box.parts",
+    "derived dictionary": "class $P(dict):\n    def keep(self, fn):\n        self['full'] = fn\n        return fn\n$p = $P()\n@$p.keep\n"
+                          "def $q($x):\n~    return $call\ndef $n($x):\n    return $p['full']($x)",
+    "rows of numbers and functions": "$p = [(0.5, $f)]\ndef $n($x):\n    out = None\n    for weight, fn in $p:\n~        out = fn($x)\n    return out",
     "recursion": "def $n($x, left=2):\n    if left:\n        return $n($x, left=left - 1)\n~    return $call",
 }  # fmt: skip
 
@@ -156,6 +167,8 @@ _MORE = (
     Carrier("namespace", "$p = types.SimpleNamespace(run=$f)\ndef $n($x):\n~    return $p.run($x)", "import types"),
     Carrier("enumeration", "class $P(enum.Enum):\n    FULL = 'full'\n    def run(self, $x):\n~        return $call\ndef $n($x):\n    return $P.FULL.run($x)",
             "import enum"),
+    Carrier("value of an enumeration", "def $q($x):\n~    return $call\nclass $P(enum.Enum):\n    FULL = ($q,)\n    def run(self, $x):\n"
+            "        return self.value[0]($x)\ndef $n($x):\n    return $P.FULL.run($x)", "import enum"),
     Carrier("context variable", "$p = contextvars.ContextVar('$p', default=$f)\ndef $n($x):\n~    return $p.get()($x)", "import contextvars"),
     Carrier("protocol", "class $P(typing.Protocol):\n    def run(self, $x): ...\nclass $Q:\n    def run(self, $x):\n~        return $call\n"
             "def $p(worker: $P, $x):\n    return worker.run($x)\ndef $n($x):\n    return $p($Q(), $x)", "import typing"),
