@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Ext, Inst, Mod, UnknownValue
+from audits.static.analysis.values import Inst, Mod, UnknownValue
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.findings import Finding
@@ -118,7 +119,7 @@ class _Search:
         names = usage.called_names(unit, call)
         given = usage.positional(call)
         if names & {"builtins.getattr", "builtins.hasattr"} and len(given) >= 2:
-            schemas = self._configuration(unit, given[0])
+            schemas = self.configs.sections(unit, given[0])
             if schemas and "builtins.hasattr" in names:
                 yield call, "hasattr on configuration asks for a key that may not be declared"
             elif schemas and (len(given) > 2 or len(call.args) > 2):
@@ -133,25 +134,12 @@ class _Search:
         yield from self._getter(unit, call)
 
     def _get(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
-        schemas = self._configuration(unit, func.value)
+        schemas = self.configs.sections(unit, func.value)
         if any(s.cls is not None and not s.mapping and func.attr in s.members for s in schemas):
             return
-        if not schemas and self._plain_root(unit, func.value):
+        known = [s for s in schemas or self.configs.dumped(unit, func.value) if s.closed or s.open]
+        if known and (func.attr == "get" or len(call.args) > 1):
             yield call, f".{func.attr}() on configuration hides an undeclared key"
-            return
-        closed = [s for s in schemas or self.configs.dumped(unit, func.value) if s.closed]
-        if closed and (func.attr == "get" or len(call.args) > 1):
-            yield call, f".{func.attr}() on configuration hides an undeclared key"
-
-    def _plain_root(self, unit: Unit, expr: ir.Expr) -> bool:
-        # A dictionary under a root name, of which no schema is known, whether it is a parameter or comes from a file.
-        if not isinstance(expr, ir.Name) or expr.id not in self.configs.roots:
-            return False
-        values = self.configs.values(unit, expr)
-        return not any(isinstance(v, (Inst, Mod, Ext)) for v in values)
-
-    def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        return self.configs.certain(unit, expr)
 
     def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # operator.attrgetter("section.key")(config)
@@ -164,19 +152,49 @@ class _Search:
                 and call.args
             ):
                 schemas = self.configs.schemas(unit, call.args[0].value)
-                for text in usage.texts(self.flow, made.at(made.expr.args[0].value)) if made.expr.args else ():
-                    for part in text.split("."):
-                        message = self._undeclared(schemas, part)
-                        if message is not None:
-                            yield call, message
-                        schemas = {n for s in schemas for n in s.nested.get(part, ())}
+                for path in (a.value for a in made.expr.args):
+                    for text in usage.texts(self.flow, made.at(path)):
+                        yield from ((call, m) for m in self._along(schemas, text.split(".")))
+
+    def _along(self, schemas: set[Schema], path: list[str]) -> Iterator[str]:
+        for part in path:
+            message = self._undeclared(schemas, part)
+            if message is not None:
+                yield message
+            schemas = {n for s in schemas for n in s.nested.get(part, ())}
 
     def _membership(self, unit: Unit, node: ir.Compare) -> Iterator[tuple[ir.Node, str]]:
+        if not isinstance(node.left, ir.Constant) or not isinstance(node.left.value, str):
+            return
         for expr in node.comparators:
-            schemas = self.configs.certain(unit, expr) or self.configs.dumped(unit, expr)
-            text = isinstance(node.left, ir.Constant) and isinstance(node.left.value, str)
-            if text and (schemas or self._plain_root(unit, expr)):
+            schemas = self.configs.sections(unit, expr)
+            asked = any(self._indexed(expr) if s.open else not s.is_tuple and "__contains__" not in s.members for s in schemas)
+            if asked or self.configs.dumped(unit, expr):
                 yield node, "asking whether configuration has a key hides an undeclared one"
+
+    def _indexed(self, expr: ir.Expr) -> bool:
+        # A part of configuration of which nothing is known may be a list of names: what is asked must be taken by name elsewhere.
+        path = self._path(expr)
+        return path == "" or path in self._indexed_paths
+
+    @cached_property
+    def _indexed_paths(self) -> set[str | None]:
+        # The parts of root names that are indexed by text anywhere.
+        return {
+            self._path(base)
+            for unit in usage.cold_units(self.configs.analysis)
+            for node in usage.own_nodes(unit)
+            for base, key in _entries(node)
+            if isinstance(key, ir.Constant) and isinstance(key.value, str)
+        } - {None}
+
+    def _path(self, expr: ir.Expr) -> str | None:
+        if ir.last_name(expr) in self.configs.roots:
+            return ""
+        base = self._path(expr.value) if isinstance(expr, (ir.Subscript, ir.Attribute)) else None
+        if base is None or (isinstance(expr, ir.Subscript) and not isinstance(expr.index, ir.Constant)):
+            return None
+        return f"{base}.{expr.attr if isinstance(expr, ir.Attribute) else getattr(getattr(expr, 'index', None), 'value', None)}"
 
     def _attempt(self, unit: Unit, node: ir.Try) -> Iterator[tuple[ir.Node, str]]:
         for handler in node.handlers:
@@ -185,11 +203,18 @@ class _Search:
             if not caught & {"AttributeError", "KeyError"} or any(isinstance(n, ir.Raise) for n in ir.walk_own(handler.body)):
                 continue
             for inner in ir.walk_own(node.body):
-                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.certain(unit, inner.value):
+                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.sections(unit, inner.value):
                     yield inner, "a handler of AttributeError around a read of configuration hides an undeclared key"
                 elif "KeyError" in caught and isinstance(inner, ir.Subscript):
-                    if any(s.mapping for s in self.configs.schemas(unit, inner.value)):
+                    if any(s.mapping for s in self.configs.sections(unit, inner.value)) or self.configs.dumped(unit, inner.value):
                         yield inner, "a handler of KeyError around a read of configuration hides an undeclared key"
+
+
+def _entries(node: ir.Node) -> Iterator[tuple[ir.Expr, ir.Expr]]:
+    if isinstance(node, ir.Subscript):
+        yield node.value, node.index
+    elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr in ("get", "pop") and node.args:
+        yield node.func.value, node.args[0].value
 
 
 _CONFIG = (

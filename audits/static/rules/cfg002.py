@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Cls, Ext, ExtInst, Mod, UnknownValue
+from audits.static.analysis.values import Cls, Ext, ExtInst, Mod, UnknownValue, Values
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.findings import Finding
@@ -90,7 +90,7 @@ class _Reads:
 
     def _unit(self, unit: Unit) -> None:
         own = _method_of_config(self.configs, unit.fn)
-        dropped = _dropped(unit)
+        dropped = _dropped(unit) | self._copied(unit)
         for node in usage.own_nodes(unit):
             if id(node) in dropped:
                 continue
@@ -102,7 +102,7 @@ class _Reads:
                 self._call(unit, node, own)
             elif isinstance(node, ir.Constant) and isinstance(node.value, str) and "{" in node.value:
                 self.anywhere.update(_TEXT_FIELD.findall(node.value))
-            elif isinstance(node, ir.Match):
+            elif isinstance(node, ir.Match) and ir.dotted(node.subject) is None:
                 for case in node.cases:
                     for test in case.tests:
                         self._all_of(_classes(self.configs, unit, test))
@@ -118,9 +118,13 @@ class _Reads:
             return
         self.known |= {(s, key) for s in schemas}
 
+    def _schemas(self, unit: Unit, expr: ir.Expr, values: Values | None = None) -> set[Schema]:
+        # Without configuration of which nothing is known: what is read of that may be a key of any.
+        return {s for s in self.configs.schemas(unit, expr, values) if not s.open}
+
     def _attribute(self, unit: Unit, node: ir.Attribute, own: FunctionInfo | None) -> None:
         receivers = unit.receivers.get(node, frozenset())
-        schemas = self.configs.schemas(unit, node.value, receivers or None)
+        schemas = self._schemas(unit, node.value, receivers or None)
         classes = {self.configs.of_class[r.cls] for r in receivers if isinstance(r, Cls) and r.cls in self.configs.of_class}
         modules = {self.configs.of_module[r.module] for r in receivers if isinstance(r, Mod) and r.module in self.configs.of_module}
         if schemas or classes or modules:
@@ -129,13 +133,16 @@ class _Reads:
             self.anywhere.add(node.attr)
 
     def _subscript(self, unit: Unit, node: ir.Subscript) -> None:
-        schemas = self.configs.schemas(unit, node.value)
+        schemas = self._schemas(unit, node.value)
         if isinstance(node.index, ir.Constant) and isinstance(node.index.value, str):
             dumped = self.configs.dumped(unit, node.value)
             if schemas or dumped:
                 self.known |= {(s, node.index.value) for s in schemas | dumped}
             else:
                 self._key_of_any_dictionary(unit, node, node.index.value)
+        elif isinstance(node.index, ir.Constant) and isinstance(node.index.value, int) and not isinstance(node.index.value, bool):
+            for schema in schemas:  # of a NamedTuple, and what a class pattern takes by position
+                self.known |= {(schema, key) for key in [*schema.keys][node.index.value :][:1]}
         elif any(s.is_tuple for s in schemas):
             self._all_of(schemas)
         elif any(s.mapping for s in schemas):
@@ -152,7 +159,7 @@ class _Reads:
         names = usage.called_names(unit, call)
         given = usage.positional(call)
         if "builtins.getattr" in names and len(given) >= 2:
-            schemas = self.configs.schemas(unit, given[0])
+            schemas = self._schemas(unit, given[0])
             for text in usage.texts(self.flow, usage.place(unit, given[1])):
                 if schemas:
                     self._add(schemas, text, own, given[0])
@@ -165,11 +172,11 @@ class _Reads:
                 if isinstance(node, ir.Constant) and isinstance(node.value, str):
                     self.anywhere.update(node.value.split("."))
         if isinstance(call.func, ir.Attribute) and call.func.attr in ("get", "pop", "__getitem__") and given:
-            schemas = self.configs.schemas(unit, call.func.value) | self.configs.dumped(unit, call.func.value)
+            schemas = self._schemas(unit, call.func.value) | self.configs.dumped(unit, call.func.value)
             self.known |= {(s, t) for s in schemas for t in usage.texts(self.flow, usage.place(unit, given[0]))}
         for arg in call.args:
             if arg.star and not self._copies(unit, call):
-                schemas = {s for s in self.configs.schemas(unit, arg.value) if s.is_tuple or arg.star == "**"}
+                schemas = {s for s in self._schemas(unit, arg.value) if s.is_tuple or arg.star == "**"}
                 self._all_of(schemas | self.configs.dumped(unit, arg.value))
 
     def _copies(self, unit: Unit, call: ir.Call) -> bool:
@@ -178,11 +185,20 @@ class _Reads:
         made = any(isinstance(c, Cls) and c.cls in self.configs.of_class for c in callees)
         return made or any(isinstance(c, Ext) and c.name in ("dataclasses.replace", "builtins.dict", "attrs.evolve") for c in callees)
 
+    def _copied(self, unit: Unit) -> set[int]:
+        # `Section(key=old.key)` hands a key on under its own name.
+        return {
+            id(arg.value)
+            for call in unit.calls
+            for arg in call.args
+            if isinstance(arg.value, ir.Attribute) and arg.keyword == arg.value.attr and self._copies(unit, call)
+        }
+
     def _unpacked(self, unit: Unit, node: ir.Assign | ir.For) -> None:
         source = node.value if isinstance(node, ir.Assign) else node.iter
         target = node.targets[0] if isinstance(node, ir.Assign) else node.target
         if source is not None and (isinstance(target, ir.Sequence) or isinstance(node, ir.For)):
-            self._all_of({s for s in self.configs.schemas(unit, source) if s.is_tuple})
+            self._all_of({s for s in self._schemas(unit, source) if s.is_tuple})
 
     def _imported(self, unit: Unit, node: ir.ImportFrom) -> None:
         module = self.configs.context.project.modules.get(unit.module.absolute(node.module, node.level))

@@ -20,6 +20,9 @@ _TUPLE_API = frozenset({"count", "index"})
 _CONTAINERS = frozenset(
     {"list", "dict", "set", "List", "Dict", "Set", "MutableMapping", "MutableSequence", "defaultdict", "OrderedDict", "deque"}
 )
+_LITERALS = frozenset(
+    {"dict", "SimpleNamespace", "Namespace", "OrderedDict", "EasyDict", "AttrDict", "Munch", "Box", "DotMap", "DictConfig", "ConfigDict"}
+)
 BUILDING = frozenset(
     {
         "__init__",
@@ -49,6 +52,8 @@ class Schema:
     mapping: bool = False
     container_keys: set[str] = field(default_factory=set)
     is_tuple: bool = False
+    elements: frozenset[Schema] | None = None  # of a list or a dictionary of configurations
+    open: bool = False  # of which nothing but the name is known
 
     def has(self, name: str) -> bool:
         """Whether reading `name` is reading something declared."""
@@ -57,6 +62,27 @@ class Schema:
         if self.mapping:
             return name in _MAPPING_API
         return bool(_API.match(name)) or (self.is_tuple and name in _TUPLE_API)
+
+
+def container_of(owner: Schema, key: str, elements: set[Schema]) -> Schema:
+    """What a key holds whose value is a list, a dictionary or a set of configurations."""
+    return Schema(f"{owner.name}.{key}", owner.module, closed=False, elements=frozenset(elements))
+
+
+def literal_entries(expr: ir.Expr) -> list[tuple[str | None, ir.Node, ir.Expr]] | None:
+    """The entries of a dictionary or namespace that is written down; the name is None where it is not literal."""
+    if isinstance(expr, ir.Dict):
+        return [
+            (k.value if isinstance(k, ir.Constant) and isinstance(k.value, str) else None, k or v, v)
+            for k, v in zip(expr.keys, expr.values, strict=True)
+        ]
+    if not isinstance(expr, ir.Call) or ir.last_name(expr.func) not in _LITERALS:
+        return None
+    out: list[tuple[str | None, ir.Node, ir.Expr]] = []
+    for arg in expr.args:
+        inner = literal_entries(arg.value) if arg.keyword is None else None
+        out += inner if inner is not None else [(arg.keyword, arg, arg.value)]
+    return out
 
 
 def is_validator(fn: FunctionInfo) -> bool:
@@ -122,9 +148,12 @@ def constants_of(module: ModuleInfo) -> dict[str, ir.Node]:
 
 
 def destinations(call: ir.Call) -> list[str]:
-    """The attributes that `add_argument` or `set_defaults` declares on a namespace."""
-    if ir.last_name(call.func) == "set_defaults":
+    """The attributes that `add_argument`, `add_subparsers` or `set_defaults` declares on a namespace."""
+    called = ir.last_name(call.func)
+    if called == "set_defaults":
         return [a.keyword for a in call.args if a.keyword]
+    if called not in ("add_argument", "add_subparsers"):
+        return []
     given = usage.keyword(call, "dest")
     if isinstance(given, ir.Constant):
         return [str(given.value)]
