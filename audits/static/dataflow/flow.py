@@ -155,6 +155,8 @@ class Flow:
         if fn is None:
             out = [Place(e, found.module, None) for e in self._in(found.module, found.module.tree.body).get(name, [])]
             out += self.outer_writes(found, name)
+            if place.fn is not None:  # a variable of a comprehension may have the name as well
+                out += [place.at(e) for e in self._in(place.fn, place.fn.node.body).get(name, [])]
             return out or self._imported(place.module, name)
         out = [Place(e, fn.module, fn) for e in self._in(fn, fn.node.body).get(name, [])]
         return out + self.arguments(fn, name)

@@ -153,6 +153,8 @@ class Bindings:
             return own + [(p, False) for p in self.flow.arguments(fn, name)] if found is not None else own
         module = found.module if found is not None else start.module
         own = [(Place(e, module, None), element) for e, element in self._in(module, module.tree.body).get(name, [])]
+        if start.fn is not None:  # a variable of a comprehension may have the name as well
+            own += [(start.at(e), element) for e, element in self._in(start.fn, start.fn.node.body).get(name, [])]
         return own or [(p, False) for p in self.flow.module_name(module, name)]
 
     def _in(self, owner: object, body: list[ir.Stmt]) -> dict[str, list[tuple[ir.Expr, bool]]]:
