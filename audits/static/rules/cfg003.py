@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from audits.static.analysis.engine import Unit
@@ -14,7 +15,7 @@ from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.subjects.config_schema import Schema, stored
-from audits.static.subjects.configs import Configs, configs_of
+from audits.static.subjects.configs import PARSED, Configs, configs_of
 
 MANUAL = """\
 Configuration that changes while a program runs means different things to those who read it early and late, and a
@@ -30,11 +31,13 @@ containers are still shared - nor a dictionary made by `asdict`, `model_dump` or
 _MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "sort", "reverse", "update", "setdefault", "add", "discard",
      "__setitem__", "__delitem__", "__iadd__", "__ior__", "appendleft", "popleft", "difference_update", "intersection_update",
-     "symmetric_difference_update", "rotate"}
+     "symmetric_difference_update", "rotate", "fill", "merge_with", "merge_from_file", "merge_from_list", "merge_from_dict"}
 )  # fmt: skip
+_CHANGING = re.compile(r"^(.*\.)?(shuffle|heapify|heappush|heappop|heapreplace|heappushpop|insort|insort_left|insort_right)$")
+_IN_PLACE = re.compile(r"^[a-z]\w*[a-z\d]_$")  # mul_, fill_
 _SETTERS = {
     "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
-    "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__",
+    "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__", "omegaconf.OmegaConf.update",
 }  # fmt: skip
 _DEEP = frozenset({"deepcopy", "__new__", "loads"})
 _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
@@ -91,6 +94,8 @@ class _Search:
             yield from self._setter(unit, call, given[0])
         elif "functools.partial" in names and len(given) > 1 and usage.outside_names(self.configs.analysis, unit, given[0]) & _SETTERS:
             yield from self._setter(unit, call, given[1])
+        elif given and _CHANGING.match(ir.last_name(call.func)) and self._contained(unit, given[0]):
+            yield call, "a container of configuration is changed in place"
         elif any(n.rpartition(".")[2] in _MUTATORS and n.startswith("builtins.") and n.count(".") == 2 for n in names) and given:
             if self._contained(unit, given[0]) or self._dictionary(unit, given[0]):
                 yield call, "a container of configuration is changed in place"
@@ -101,7 +106,7 @@ class _Search:
         schemas = self._configuration(unit, owner)
         if schemas and not self._own(unit, owner) and not self._fresh(unit, owner, deep=False):
             yield call, f"an attribute of {_name(schemas)} is set"
-        elif self._contained(unit, owner):
+        elif self._contained(unit, owner) or self._namespace(unit, owner):
             yield call, "a container of configuration is changed in place"
 
     def _method(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
@@ -109,14 +114,18 @@ class _Search:
             schemas = self._configuration(unit, func.value)
             if schemas and not self._own(unit, func.value) and not self._fresh(unit, func.value, deep=False):
                 yield call, f"an attribute of {_name(schemas)} is set"
-        elif func.attr in _MUTATORS:
+        elif func.attr in ("__init__", "__setstate__"):
+            schemas = {s for s in self._configuration(unit, func.value) if s.cls is not None}
+            if schemas and not self._own(unit, func.value):
+                yield call, f"{_name(schemas)} is made once more in place"
+        elif func.attr in _MUTATORS or (_IN_PLACE.match(func.attr) and isinstance(func.value, (ir.Name, ir.Attribute))):
             if self._namespace(unit, func.value) or self._dictionary(unit, func.value) or self._contained(unit, func.value):
                 yield call, f".{func.attr}() changes configuration in place"
 
     # -- what is written
 
     def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        return self.configs.certain(unit, expr)
+        return self.configs.sections(unit, expr)
 
     def _own(self, unit: Unit, expr: ir.Expr) -> bool:
         # `self` in what makes the object, and an object that a factory of the class has just made.
@@ -164,7 +173,7 @@ class _Search:
                 continue
             inside = self.flow.unit(found)
             schemas = {
-                s for s in self._configuration(inside, found.expr.value) if found.expr.attr in s.keys and found.expr.attr not in s.nested
+                s for s in self._configuration(inside, found.expr.value) if _may_change(s, found.expr.attr)
             }
             if typed:
                 schemas = {s for s in schemas if found.expr.attr in s.container_keys}
@@ -177,8 +186,25 @@ class _Search:
 
     # -- copies
 
+    def _loaded_here(self, unit: Unit, expr: ir.Expr, schemas: set[Schema]) -> bool:
+        # What the function itself has just read from a file or written down is still being built.
+        while isinstance(expr, (ir.Attribute, ir.Subscript)):
+            expr = expr.value
+        if not isinstance(expr, ir.Name) or unit.fn is None or any(s.cls is not None for s in schemas):
+            return False
+        found = [p for p, element in self.configs.bindings.of(usage.place(unit, expr), expr.id) if not element]
+        return bool(found) and all(p.fn is unit.fn and self._from_outside(unit, p.expr) for p in found)
+
+    def _from_outside(self, unit: Unit, expr: ir.Expr) -> bool:
+        if isinstance(expr, ir.Call):
+            callees = unit.calls.get(expr, frozenset())
+            return ir.last_name(expr.func) not in PARSED and not any(isinstance(c, (Func, Cls, Inst)) for c in callees)
+        return isinstance(expr, (ir.Dict, ir.Comprehension))
+
     def _fresh(self, unit: Unit, expr: ir.Expr, *, deep: bool) -> bool:
         """Whether the function has just made the copy that is written; below its first level only a deep one is its own."""
+        if self._loaded_here(unit, expr, self._configuration(unit, expr)):
+            return True
         root = expr
         while isinstance(root, (ir.Attribute, ir.Subscript)):
             if isinstance(root, ir.Attribute) and not self.configs.schemas(unit, root.value):
@@ -223,6 +249,11 @@ class _Search:
         whole = any(a.keyword == "deep" and isinstance(a.value, ir.Constant) and a.value.value is True for a in expr.args)
         name = ir.last_name(expr.func)
         return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)
+
+
+def _may_change(schema: Schema, key: str) -> bool:
+    # What a key holds, unless that is a section, whose own keys are told apart.
+    return schema.open or (key in schema.keys and (key not in schema.nested or key in schema.several))
 
 
 def _is_copy(place: Place) -> bool:

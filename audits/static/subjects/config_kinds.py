@@ -20,6 +20,7 @@ from audits.static.subjects.config_schema import (
     container_of,
     destinations,
     holds_container,
+    is_container,
     is_key,
     literal_entries,
     stored,
@@ -87,7 +88,7 @@ class Kinds:
             for name in schema.keys:
                 held = {self.of_class[c] for c in self._held_classes(cls, name) if c in self.of_class}
                 if held:
-                    schema.nested[name] = {container_of(schema, name, held)} if name in schema.container_keys else held
+                    schema.nested[name] = {container_of(schema, name, held)} if name in schema.several else held
 
     def _held_classes(self, cls: ClassInfo, name: str) -> list[ClassInfo]:
         # By annotation and by what a default makes; what flows into a field elsewhere says less than its declaration.
@@ -158,6 +159,8 @@ class Kinds:
                         schema.keys[name] = statement.targets[0]
                         if holds_container(statement):
                             schema.container_keys.add(name)
+                        if name in schema.container_keys or (statement.annotation is not None and is_container(statement.annotation)):
+                            schema.several.add(name)
             self._assigned_on_self(owner, schema, declare=not declaring)
         if any(n in schema.members for n in ("__getattr__", "__getattribute__")):
             schema.closed = False
@@ -244,6 +247,10 @@ class Kinds:
             for receiver in unit.receivers.get(expr, frozenset()):
                 if isinstance(receiver, (Inst, Cls)):
                     for owner in self.order(receiver.cls):
+                        getter = owner.module.functions.get(f"{owner.qualname}.{expr.attr}")
+                        if getter is not None and isinstance(receiver, Inst) and "property" in getter.flags:
+                            out |= self.analysis.peek(("ret", getter, False))
+                            break
                         out |= self.analysis.peek(("attr", owner, expr.attr)) | self.analysis.peek(("name", owner.scope, expr.attr, False))
                 elif isinstance(receiver, Mod):
                     out |= self.analysis.peek(("name", receiver.module.scope, expr.attr, False))

@@ -17,9 +17,12 @@ _API = re.compile(
 )
 _MAPPING_API = frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem", "fromkeys"})
 _TUPLE_API = frozenset({"count", "index"})
-_CONTAINERS = frozenset(
+_MUTABLE = frozenset(
     {"list", "dict", "set", "List", "Dict", "Set", "MutableMapping", "MutableSequence", "defaultdict", "OrderedDict", "deque"}
 )
+_CONTAINERS = _MUTABLE | {
+    "Mapping", "Sequence", "Iterable", "Iterator", "Collection", "tuple", "Tuple", "frozenset", "FrozenSet",
+}  # fmt: skip
 _LITERALS = frozenset(
     {"dict", "SimpleNamespace", "Namespace", "OrderedDict", "EasyDict", "AttrDict", "Munch", "Box", "DotMap", "DictConfig", "ConfigDict"}
 )
@@ -51,6 +54,7 @@ class Schema:
     closed: bool = True
     mapping: bool = False
     container_keys: set[str] = field(default_factory=set)
+    several: set[str] = field(default_factory=set)  # keys that hold more than one value, in whatever container
     is_tuple: bool = False
     elements: frozenset[Schema] | None = None  # of a list or a dictionary of configurations
     open: bool = False  # of which nothing but the name is known
@@ -127,11 +131,21 @@ def is_key(name: str, statement: ir.Assign) -> bool:
     return head is None or ir.last_name(head) not in ("ClassVar", "KW_ONLY", "InitVar", "TypeAlias")
 
 
-def holds_container(statement: ir.Assign) -> bool:
-    """Whether a declared key holds a list, a dictionary or a set."""
-    annotation, value = statement.annotation, statement.value
+def is_container(annotation: ir.Expr, kinds: frozenset[str] = _CONTAINERS) -> bool:
+    """Whether an annotation is a list, a dictionary or the like, or that or None."""
+    if isinstance(annotation, ir.BinOp):
+        return is_container(annotation.left, kinds) or is_container(annotation.right, kinds)
     head = annotation.value if isinstance(annotation, ir.Subscript) else annotation
-    if head is not None and ir.last_name(head) in _CONTAINERS:
+    if ir.last_name(head) in ("Optional", "Annotated") and isinstance(annotation, ir.Subscript):
+        inner = annotation.index
+        return is_container(inner.items[0] if isinstance(inner, ir.Sequence) and inner.items else inner, kinds)
+    return ir.last_name(head) in kinds
+
+
+def holds_container(statement: ir.Assign) -> bool:
+    """Whether a declared key holds a list, a dictionary or a set, which can change in place."""
+    annotation, value = statement.annotation, statement.value
+    if annotation is not None and is_container(annotation, _MUTABLE):
         return True
     return isinstance(value, ir.Dict) or (isinstance(value, ir.Sequence) and value.kind in ("list", "set"))
 

@@ -12,13 +12,13 @@ from audits.static.dataflow.flow import Place
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, lookup_scope
 from audits.static.subjects.config_kinds import Kinds
-from audits.static.subjects.config_schema import BUILDING, Schema, is_validator, says_nothing
+from audits.static.subjects.config_schema import BUILDING, Schema, container_of, is_container, is_validator, says_nothing
 
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
 _SAME_ELEMENTS = frozenset({"list", "tuple", "sorted", "reversed", "iter", "set", "frozenset"})
 _ENTRIES = frozenset({"get", "pop", "popleft", "setdefault"})
-_PARSED = frozenset({"parse_args", "parse_known_args", "parse_intermixed_args"})
+PARSED = frozenset({"parse_args", "parse_known_args", "parse_intermixed_args"})
 
 
 class Configs(Kinds):
@@ -76,20 +76,29 @@ class Configs(Kinds):
         return self.schemas(unit, expr) if not any(isinstance(v, Inst) for v in others) else set()
 
     def sections(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        """The configuration that an expression holds, or that one of the calls of its function passes for it; no containers of it."""
-        found = {s for s in self.certain(unit, expr) if s.elements is None}
-        return found or self._passed(unit, expr, 3)
+        """The configuration that an expression holds, or that one of several ways to it brings; no containers of it."""
+        return self._possible(unit, expr, 4)
 
-    def _passed(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema]:
-        if not isinstance(expr, ir.Name) or unit.fn is None or not depth or not any(p.name == expr.id for p in unit.fn.node.params):
+    def _possible(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema]:
+        found = {s for s in self.certain(unit, expr) if s.elements is None}
+        if found or not depth or self.declared(unit, expr) is not None:
+            return found
+        start = usage.place(unit, expr)
+        if isinstance(expr, ir.Name):
+            places = [p for p, element in self.bindings.of(start, expr.id) if not element]
+        elif isinstance(expr, ir.Attribute):
+            owners = {r.cls for r in unit.receivers.get(expr, frozenset()) if isinstance(r, Inst) and r.cls not in self.of_class}
+            places = [p for c in owners for p in self.flow.field(c, expr.attr)]
+        elif isinstance(expr, (ir.IfExp, ir.BoolOp)):
+            places = [start.at(e) for e in ((expr.body, expr.orelse) if isinstance(expr, ir.IfExp) else expr.values)]
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "getattr" and len(usage.positional(expr)) == 2:
+            return self._any_key(self._possible(unit, expr.args[0].value, depth - 1))
+        else:
             return set()
-        if any(p.fn is unit.fn for p, _ in self.bindings.of(usage.place(unit, expr), expr.id)) or self.declared(unit, expr) is not None:
-            return set()
-        out: set[Schema] = set()
-        for place in self.flow.arguments(unit.fn, expr.id):
-            inside = self.flow.unit(place)
-            out |= {s for s in self.certain(inside, place.expr) if s.elements is None} or self._passed(inside, place.expr, depth - 1)
-        return out
+        return {s for p in places if p.expr is not expr for s in self._possible(self.flow.unit(p), p.expr, depth - 1)}
+
+    def _any_key(self, schemas: set[Schema]) -> set[Schema]:
+        return {n for s in schemas for held in s.nested.values() for n in held if n.elements is None} | {s for s in schemas if s.open}
 
     def declared(self, unit: Unit, expr: ir.Expr, depth: int = 8) -> set[Schema] | None:
         """The configuration that an expression holds by its declaration; None where no declaration says."""
@@ -116,7 +125,16 @@ class Configs(Kinds):
             return self._declared_item(unit, expr, depth)
         if isinstance(expr, ir.Call):
             return self._declared_call(unit, expr, depth)
-        return None
+        return self._held(unit, expr, expr) if is_display(expr) else None
+
+    def _held(self, unit: Unit, display: ir.Expr, named: ir.Expr) -> set[Schema]:
+        """The container that a display makes, of the configuration that it or what it is bound to may hold."""
+        parts = display.items if isinstance(display, ir.Sequence) else display.values if isinstance(display, ir.Dict) else []
+        if isinstance(display, ir.Comprehension):
+            parts = [display.value or display.element]
+        found = {s for p in parts for s in self.schemas(unit, p) if s.elements is None}
+        found |= {self.of_class[v.cls] for v in self.values(unit, named) if isinstance(v, Inst) and v.cls in self.of_class}
+        return {container_of(self.open, "values", found)} if found else set()
 
     def _any_of(self, places: list[Place], depth: int) -> set[Schema] | None:
         # All alternatives must be declared; None and an empty dictionary are no alternative.
@@ -131,12 +149,19 @@ class Configs(Kinds):
             if param.name == expr.id and param.annotation is not None and fn is not None:
                 classes = self._annotated_classes(self.flow.unit(Place(expr, fn.module, fn)), param.annotation, fn.scope.parent or fn.scope)
                 if classes:
-                    return {self.of_class[c] for c in classes if c in self.of_class}
+                    held = {self.of_class[c] for c in classes if c in self.of_class}
+                    several = param.kind in ("*", "**") or is_container(param.annotation)
+                    return {container_of(self.open, param.name, held)} if several and held else held
         if expr.id in self.roots and (root := self._root(unit, expr, self.values(unit, expr))):
             return root
         found = [(p, element) for p, element in self.bindings.of(usage.place(unit, expr), expr.id) if not _is_absent(p.expr)]
-        each = [self._each(p, depth) if element else self.declared(self.flow.unit(p), p.expr, depth - 1) for p, element in found]
+        each = [self._each(p, depth) if element else self._bound(p, unit, expr, depth - 1) for p, element in found]
         return {s for e in each for s in e or ()} if each and all(e is not None for e in each) else None
+
+    def _bound(self, place: Place, unit: Unit, name: ir.Expr, depth: int) -> set[Schema] | None:
+        if is_display(place.expr):
+            return self._held(self.flow.unit(place), place.expr, place.expr) or self._held(unit, place.expr, name)
+        return self.declared(self.flow.unit(place), place.expr, depth)
 
     def _each(self, place: Place, depth: int) -> set[Schema] | None:
         """What a loop over an expression yields; a subscript of it is one part of what is unpacked."""
@@ -145,6 +170,9 @@ class Configs(Kinds):
             path.insert(0, expr.index.value)
             expr = expr.value
         while path and isinstance(expr, ir.Call):
+            if isinstance(expr.func, ir.Name) and expr.func.id in _SAME_ELEMENTS and expr.args:
+                expr = expr.args[0].value
+                continue
             part, name, given = path.pop(0), ir.last_name(expr.func), usage.positional(expr)
             if name == "items" and isinstance(expr.func, ir.Attribute):
                 return self._elements(place.at(expr.func.value), depth) if part == 1 and not path else set()
@@ -178,7 +206,7 @@ class Configs(Kinds):
         ]
         out: set[Schema] = set()
         for place in places:
-            out |= self.declared(self.flow.unit(place), place.expr, depth - 1) or set()
+            out |= self._bound(place, unit, expr, depth - 1) or set()
         return out or None
 
     def _declared_item(self, unit: Unit, expr: ir.Subscript, depth: int) -> set[Schema] | None:
@@ -245,7 +273,7 @@ class Configs(Kinds):
             expr = place.expr
             if isinstance(expr, ir.Subscript) and ir.last_name(getattr(expr.value, "func", expr)) == "parse_known_args":
                 place = place.at(expr.value)
-            if isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in _PARSED:
+            if isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in PARSED:
                 out.add(self._parser_schema(place))
             elif (schema := self.literal(place)) is not None:
                 out.add(schema)
@@ -319,7 +347,14 @@ class Configs(Kinds):
 def literal_or_parsed(expr: ir.Expr) -> bool:
     """Whether an expression is a dictionary that is written down, or a call that parses arguments."""
     called = expr.value if isinstance(expr, ir.Subscript) else expr
-    return isinstance(expr, ir.Dict) or (isinstance(called, ir.Call) and ir.last_name(called.func) in _PARSED)
+    return isinstance(expr, ir.Dict) or (isinstance(called, ir.Call) and ir.last_name(called.func) in PARSED)
+
+
+def is_display(expr: ir.Expr) -> bool:
+    """Whether an expression makes a list, a dictionary or a set."""
+    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name):
+        return expr.func.id in ("list", "dict", "set", "defaultdict", "deque", "OrderedDict") and not usage.positional(expr)
+    return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
 
 
 def _is_absent(expr: ir.Expr) -> bool:
