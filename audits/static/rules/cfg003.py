@@ -172,9 +172,7 @@ class _Search:
             if not isinstance(found.expr, ir.Attribute):
                 continue
             inside = self.flow.unit(found)
-            schemas = {
-                s for s in self._configuration(inside, found.expr.value) if _may_change(s, found.expr.attr)
-            }
+            schemas = {s for s in self._configuration(inside, found.expr.value) if _may_change(s, found.expr.attr)}
             if typed:
                 schemas = {s for s in schemas if found.expr.attr in s.container_keys}
             if schemas and not self._own(inside, found.expr.value) and not self._fresh(inside, found.expr.value, deep=True):
