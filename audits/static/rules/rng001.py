@@ -317,7 +317,7 @@ def _is_decided(place: Place) -> bool:
     # A function that tests its parameter has decided what None means.
     expr = place.expr
     if isinstance(expr, ir.IfExp):
-        return _tests(expr.test)
+        return _tests(expr.test) and not any(isinstance(e, ir.Constant) and e.value is None for e in (expr.body, expr.orelse))
     return isinstance(expr, ir.Name) and place.fn is not None and _decides(place.fn, expr)
 
 

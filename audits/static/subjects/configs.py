@@ -85,7 +85,8 @@ class Configs(Kinds):
             return found
         start = usage.place(unit, expr)
         if isinstance(expr, ir.Name):
-            places = [p for p, element in self.bindings.of(start, expr.id) if not element]
+            bound = self.bindings.of(start, expr.id)
+            places = [p for p, element in bound if not element] + [i for p, element in bound if element for i in _listed(p)]
         elif isinstance(expr, ir.Attribute):
             owners = {r.cls for r in unit.receivers.get(expr, frozenset()) if isinstance(r, Inst) and r.cls not in self.of_class}
             places = [p for c in owners for p in self.flow.field(c, expr.attr)]
@@ -207,6 +208,11 @@ class Configs(Kinds):
         out: set[Schema] = set()
         for place in places:
             out |= self._bound(place, unit, expr, depth - 1) or set()
+        if not out and expr.attr in self.roots and places:
+            out = set().union(*(self._written_down(p) for p in places))
+            calls = [p for p in places if not _is_absent(p.expr)]
+            if not out and calls and all(isinstance(p.expr, (ir.Call, ir.Dict)) and self._foreign(p) for p in calls):
+                out = {self.open}
         return out or None
 
     def _declared_item(self, unit: Unit, expr: ir.Subscript, depth: int) -> set[Schema] | None:
@@ -265,6 +271,11 @@ class Configs(Kinds):
         if not out and not unknown and all(says_nothing(v) for v in values):
             out = {self.of_class[c] for c in self.root_classes} or {s for s in self.of_class.values() if s.cls is not None and s.nested}
         return out or ({self.open} if self._anything(unit, expr) else set())
+
+    def _foreign(self, place: Place) -> bool:
+        """Whether what a call makes comes from outside the packages, and is no text, number or path."""
+        values = self.values(self.flow.unit(place), place.expr) | self._made_values(place)
+        return all(isinstance(v, (UnknownValue, ExtInst)) and not _is_plain(v) for v in values)
 
     def _written_down(self, start: Place) -> set[Schema]:
         # A literal, or what a parser returns, directly or from a helper.
@@ -355,6 +366,16 @@ def is_display(expr: ir.Expr) -> bool:
     if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name):
         return expr.func.id in ("list", "dict", "set", "defaultdict", "deque", "OrderedDict") and not usage.positional(expr)
     return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
+
+
+def _listed(place: Place) -> list[Place]:
+    # What a loop over a display binds, whole or unpacked.
+    expr = place.expr
+    if isinstance(expr, ir.Subscript) and isinstance(expr.value, ir.Sequence) and isinstance(expr.index, ir.Constant):
+        rows = [r.items for r in expr.value.items if isinstance(r, ir.Sequence)]
+        index = expr.index.value
+        return [place.at(r[index]) for r in rows if isinstance(index, int) and index < len(r)]
+    return [place.at(i) for i in expr.items] if isinstance(expr, ir.Sequence) else []
 
 
 def _is_absent(expr: ir.Expr) -> bool:
