@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from audits.static.analysis.engine import Analysis, Unit
 from audits.static.analysis.values import Ext, ExtInst, Values
-from audits.static.dataflow.flow import Flow, Place, pairs_of
+from audits.static.dataflow.flow import Flow, Place, loop_pairs, pairs_of
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, Scope, lookup_scope
 
@@ -169,6 +169,7 @@ class Bindings:
 
 def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
     pairs: list[tuple[ir.Expr, ir.Expr]] = []
+    rows: list[tuple[ir.Expr, ir.Expr]] = []
     if isinstance(node, ir.Assign) and node.value is not None:
         pairs = [p for t in node.targets for p in pairs_of(t, node.value)]
     elif isinstance(node, ir.NamedExpr):
@@ -176,12 +177,13 @@ def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
     elif isinstance(node, ir.WithItem) and node.target is not None:
         pairs = pairs_of(node.target, node.context)
     elif isinstance(node, (ir.For, ir.CompFor)):
-        pairs = pairs_of(node.target, node.iter)
+        rows = loop_pairs(node.target, node.iter)
+        pairs = rows or pairs_of(node.target, node.iter)
     elif isinstance(node, ir.Match):
         pairs = [(b, node.subject) for c in node.cases for b in c.bindings]
     for target, value in pairs:
         if isinstance(target, ir.Name):
-            yield target.id, value, isinstance(node, (ir.For, ir.CompFor))
+            yield target.id, value, isinstance(node, (ir.For, ir.CompFor)) and not rows
 
 
 def constants(flow: Flow, start: Place) -> set[object]:
