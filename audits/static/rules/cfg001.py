@@ -117,12 +117,12 @@ class _Search:
 
     def _call(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         names = usage.called_names(unit, call)
-        given = usage.positional(call)
+        given = usage.positional(call) or self._starred(unit, call)
         if names & {"builtins.getattr", "builtins.hasattr"} and len(given) >= 2:
             schemas = self.configs.sections(unit, given[0])
             if schemas and "builtins.hasattr" in names:
                 yield call, "hasattr on configuration asks for a key that may not be declared"
-            elif schemas and (len(given) > 2 or len(call.args) > 2):
+            elif schemas and max(len(given), len(call.args)) > 2:
                 yield call, "getattr with a default on configuration hides an undeclared key"
             elif schemas:
                 for text in sorted(usage.texts(self.flow, usage.place(unit, given[1]))):
@@ -132,6 +132,13 @@ class _Search:
         elif isinstance(call.func, ir.Attribute) and call.func.attr in ("get", "pop", "setdefault", "__getattr__") and given:
             yield from self._get(unit, call, call.func)
         yield from self._getter(unit, call)
+
+    def _starred(self, unit: Unit, call: ir.Call) -> list[ir.Expr]:
+        # getattr(*arguments), where the function writes the arguments down.
+        if len(call.args) != 1 or call.args[0].star != "*":
+            return []
+        found = [p for p in usage.behind(self.flow, usage.place(unit, call.args[0].value)) if p.fn is unit.fn]
+        return found[0].expr.items if len(found) == 1 and isinstance(found[0].expr, ir.Sequence) else []
 
     def _get(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
         schemas = self.configs.sections(unit, func.value)

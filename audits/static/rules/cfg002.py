@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from audits.static.analysis.engine import Unit
@@ -62,8 +63,11 @@ class _Reads:
         self.known: set[tuple[Schema, str]] = set()
         self.anywhere: set[str] = set()
         self.inside: dict[FunctionInfo, set[str]] = {}
-        for unit in usage.cold_units(configs.analysis):
-            self._unit(unit)
+        units = usage.cold_units(configs.analysis)
+        mentioned = _mentions(units)
+        for unit in units:
+            if not _is_dead(unit, mentioned):
+                self._unit(unit)
         self._spread()
 
     def reads(self, schema: Schema, key: str) -> bool:
@@ -207,6 +211,31 @@ class _Reads:
 
     def _all_of(self, schemas: set[Schema]) -> None:
         self.known |= {(s, key) for s in schemas for key in s.keys}
+
+
+def _mentions(units: list[Unit]) -> Counter[str]:
+    """How often each word is used as a name, an attribute, an import or a text."""
+    out: Counter[str] = Counter()
+    for unit in units:
+        for node in usage.own_nodes(unit):
+            if isinstance(node, ir.Name):
+                out[node.id] += 1
+            elif isinstance(node, ir.Attribute):
+                out[node.attr] += 1
+            elif isinstance(node, ir.ImportFrom):
+                out.update(name for name, _ in node.names)
+            elif isinstance(node, ir.Constant) and isinstance(node.value, str):
+                out.update(node.value.replace(".", " ").split())
+    return out
+
+
+def _is_dead(unit: Unit, mentioned: Counter[str]) -> bool:
+    # A private or a nested function that nothing mentions never runs; anything else may be called from outside.
+    fn = unit.fn
+    if fn is None or fn.node.decorators or fn.node.name.startswith("__"):
+        return False
+    hidden = fn.node.name.startswith("_") or (fn.enclosing is not None and fn.cls is None)
+    return hidden and fn.node.name.isidentifier() and not mentioned[fn.node.name]
 
 
 def _says_nothing(value: object) -> bool:

@@ -20,8 +20,8 @@ from audits.static.subjects.config_schema import (
     container_of,
     destinations,
     holds_container,
-    is_container,
     is_key,
+    levels_of,
     literal_entries,
     stored,
 )
@@ -88,7 +88,8 @@ class Kinds:
             for name in schema.keys:
                 held = {self.of_class[c] for c in self._held_classes(cls, name) if c in self.of_class}
                 if held:
-                    schema.nested[name] = {container_of(schema, name, held)} if name in schema.several else held
+                    levels = schema.several.get(name, 0)
+                    schema.nested[name] = {container_of(schema, name, held, levels)} if levels else held
 
     def _held_classes(self, cls: ClassInfo, name: str) -> list[ClassInfo]:
         # By annotation and by what a default makes; what flows into a field elsewhere says less than its declaration.
@@ -159,8 +160,9 @@ class Kinds:
                         schema.keys[name] = statement.targets[0]
                         if holds_container(statement):
                             schema.container_keys.add(name)
-                        if name in schema.container_keys or (statement.annotation is not None and is_container(statement.annotation)):
-                            schema.several.add(name)
+                        levels = levels_of(statement.annotation) or int(name in schema.container_keys)
+                        if levels:
+                            schema.several[name] = levels
             self._assigned_on_self(owner, schema, declare=not declaring)
         if any(n in schema.members for n in ("__getattr__", "__getattribute__")):
             schema.closed = False

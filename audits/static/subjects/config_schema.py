@@ -54,7 +54,7 @@ class Schema:
     closed: bool = True
     mapping: bool = False
     container_keys: set[str] = field(default_factory=set)
-    several: set[str] = field(default_factory=set)  # keys that hold more than one value, in whatever container
+    several: dict[str, int] = field(default_factory=dict)  # keys that hold containers, and how many inside one another
     is_tuple: bool = False
     elements: frozenset[Schema] | None = None  # of a list or a dictionary of configurations
     open: bool = False  # of which nothing but the name is known
@@ -68,8 +68,10 @@ class Schema:
         return bool(_API.match(name)) or (self.is_tuple and name in _TUPLE_API)
 
 
-def container_of(owner: Schema, key: str, elements: set[Schema]) -> Schema:
-    """What a key holds whose value is a list, a dictionary or a set of configurations."""
+def container_of(owner: Schema, key: str, elements: set[Schema], levels: int = 1) -> Schema:
+    """What a key holds whose value is a list, a dictionary or a set of configurations, or of such containers."""
+    for _ in range(levels - 1):
+        elements = {container_of(owner, key, elements)}
     return Schema(f"{owner.name}.{key}", owner.module, closed=False, elements=frozenset(elements))
 
 
@@ -140,6 +142,20 @@ def is_container(annotation: ir.Expr, kinds: frozenset[str] = _CONTAINERS) -> bo
         inner = annotation.index
         return is_container(inner.items[0] if isinstance(inner, ir.Sequence) and inner.items else inner, kinds)
     return ir.last_name(head) in kinds
+
+
+def levels_of(annotation: ir.Expr | None) -> int:
+    """How many containers stand inside one another in an annotation."""
+    if annotation is None or not is_container(annotation):
+        return 0
+    if isinstance(annotation, ir.BinOp):
+        return max(levels_of(annotation.left), levels_of(annotation.right))
+    if not isinstance(annotation, ir.Subscript):
+        return 1
+    inner = annotation.index
+    parts = inner.items if isinstance(inner, ir.Sequence) else [inner]
+    wrapped = ir.last_name(annotation.value) in ("Optional", "Annotated")
+    return levels_of(parts[0]) if wrapped else 1 + max((levels_of(p) for p in parts), default=0)
 
 
 def holds_container(statement: ir.Assign) -> bool:

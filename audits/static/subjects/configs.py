@@ -12,7 +12,16 @@ from audits.static.dataflow.flow import Place
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, lookup_scope
 from audits.static.subjects.config_kinds import Kinds
-from audits.static.subjects.config_schema import BUILDING, Schema, container_of, is_container, is_validator, says_nothing
+from audits.static.subjects.config_schema import (
+    BUILDING,
+    Schema,
+    container_of,
+    is_validator,
+    levels_of,
+    literal_entries,
+    says_nothing,
+    stored,
+)
 
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
@@ -133,9 +142,15 @@ class Configs(Kinds):
         parts = display.items if isinstance(display, ir.Sequence) else display.values if isinstance(display, ir.Dict) else []
         if isinstance(display, ir.Comprehension):
             parts = [display.value or display.element]
-        found = {s for p in parts for s in self.schemas(unit, p) if s.elements is None}
-        found |= {self.of_class[v.cls] for v in self.values(unit, named) if isinstance(v, Inst) and v.cls in self.of_class}
-        return {container_of(self.open, "values", found)} if found else set()
+        places = [usage.place(unit, p.value if isinstance(p, ir.Starred) else p) for p in parts]
+        if isinstance(named, ir.Name) and named is not display:
+            places += [p for p in self.flow.definitions(usage.place(unit, named), named.id) if not is_display(p.expr)]
+        each = [self.schemas(self.flow.unit(p), p.expr) for p in places if not _is_absent(p.expr) and not _is_text(p.expr)]
+        found = {s for e in each for s in e}
+        if isinstance(named, ir.Attribute) or not places:
+            found |= {self.of_class[v.cls] for v in self.values(unit, named) if isinstance(v, Inst) and v.cls in self.of_class}
+        mixed = any(not e for e in each)
+        return {s if s.elements is not None else container_of(self.open, "values", {s}) for s in found} if found and not mixed else set()
 
     def _any_of(self, places: list[Place], depth: int) -> set[Schema] | None:
         # All alternatives must be declared; None and an empty dictionary are no alternative.
@@ -151,8 +166,8 @@ class Configs(Kinds):
                 classes = self._annotated_classes(self.flow.unit(Place(expr, fn.module, fn)), param.annotation, fn.scope.parent or fn.scope)
                 if classes:
                     held = {self.of_class[c] for c in classes if c in self.of_class}
-                    several = param.kind in ("*", "**") or is_container(param.annotation)
-                    return {container_of(self.open, param.name, held)} if several and held else held
+                    levels = levels_of(param.annotation) + int(param.kind in ("*", "**"))
+                    return {container_of(self.open, param.name, held, levels)} if levels and held else held
         if expr.id in self.roots and (root := self._root(unit, expr, self.values(unit, expr))):
             return root
         found = [(p, element) for p, element in self.bindings.of(usage.place(unit, expr), expr.id) if not _is_absent(p.expr)]
@@ -191,7 +206,10 @@ class Configs(Kinds):
         held = self.declared(self.flow.unit(place), place.expr, depth - 1)
         if held is None:
             return None
-        return {e for s in held for e in ({s} if s.open else s.elements or ())}
+        # A generator stands for what it yields.
+        return {
+            e for s in held for e in (s.elements if s.elements is not None else () if (s.mapping or s.is_tuple) and not s.open else {s})
+        }
 
     def _declared_field(self, unit: Unit, expr: ir.Attribute, depth: int) -> set[Schema] | None:
         base = self.family(self.schemas(unit, expr.value))
@@ -221,6 +239,9 @@ class Configs(Kinds):
         index = expr.index.value if isinstance(expr.index, ir.Constant) else None
         if index == 0 and isinstance(expr.value, ir.Call) and ir.last_name(expr.value.func) == "parse_known_args":
             return {self._parser_schema(usage.place(unit, expr.value))}
+        entries = self._entries(unit, expr.value, index) if isinstance(index, str) else []
+        if entries:
+            return self._any_of(entries, depth) or set()
         bases = self.schemas(unit, expr.value)
         if any(s.elements is not None or s.open for s in bases):
             return {e for s in bases for e in ({s} if s.open else s.elements or ())}
@@ -228,6 +249,21 @@ class Configs(Kinds):
             return None
         bases = {b for b in bases if b.mapping}
         return {s for b in bases for s in b.nested.get(str(index), ())} if bases else None
+
+    def _entries(self, unit: Unit, base: ir.Expr, key: str) -> list[Place]:
+        """What is put under a key of a dictionary that the function itself writes down."""
+        if not isinstance(base, ir.Name) or base.id in self.roots:
+            return []
+        bound = [p for p, element in self.bindings.of(usage.place(unit, base), base.id) if not element]
+        if not bound or any(p.fn is not unit.fn or not isinstance(p.expr, ir.Dict) for p in bound):
+            return []
+        found = [p.at(v) for p in bound for name, _, v in literal_entries(p.expr) or () if name == key]
+        for node in usage.own_nodes(unit):
+            for target in stored(node) if isinstance(node, ir.Assign) and node.value is not None else ():
+                if isinstance(target, ir.Subscript) and ir.dotted(target.value) == base.id:
+                    same = isinstance(target.index, ir.Constant) and target.index.value == key
+                    found += [usage.place(unit, node.value)] if same and node.value is not None else []
+        return found
 
     def _declared_call(self, unit: Unit, expr: ir.Call, depth: int) -> set[Schema] | None:
         name, given = ir.last_name(expr.func), usage.positional(expr)
@@ -240,11 +276,15 @@ class Configs(Kinds):
             return {self.of_class[c] for c in made} if all(c in self.of_class for c in made) else None
         if owner is not None and name in ("values", *_ENTRIES):
             held = self.schemas(unit, owner)
+            if not held and self.declared(unit, owner) is not None:
+                return set()  # a part of what is no configuration
             if name == "values" and any(s.elements is not None for s in held):
                 return held
             if name in _ENTRIES and given and any(s.open for s in held):
                 return {self.open}
             if name in _ENTRIES and any(s.elements is not None for s in held):
+                if any(not _is_absent(g) and not self.schemas(unit, g) for g in given[1:]):
+                    return set()  # it may as well be the default
                 return {e for s in held for e in s.elements or ()}
         elif owner is None and name in _SAME_ELEMENTS and given:
             held = self.declared(unit, given[0], depth - 1) or set()
@@ -366,6 +406,10 @@ def is_display(expr: ir.Expr) -> bool:
     if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name):
         return expr.func.id in ("list", "dict", "set", "defaultdict", "deque", "OrderedDict") and not usage.positional(expr)
     return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
+
+
+def _is_text(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Constant) and isinstance(expr.value, str)
 
 
 def _listed(place: Place) -> list[Place]:

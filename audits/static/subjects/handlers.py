@@ -25,7 +25,7 @@ _OUTSIDE_WORLD = frozenset(
 )  # fmt: skip
 _TELLING = frozenset(
     {"print", "debug", "info", "warning", "warn", "error", "exception", "critical", "log", "echo", "secho", "print_exc", "print_exception",
-     "write", "flush", "log_exception", "capture_exception", "add_scalar", "sleep", "write_line", "inc", "increment"}
+     "write", "flush", "log_exception", "capture_exception", "add_scalar", "sleep", "write_line", "inc", "increment", "add_note"}
 )  # fmt: skip
 _MADE_UP = frozenset(
     {"zeros", "zeros_like", "empty", "empty_like", "ones", "ones_like", "new_zeros", "new_ones", "new_empty", "full", "full_like",
@@ -288,8 +288,10 @@ class Handlers:
 
     def swallows_named(self, unit: Unit, statement: ir.Try, handler: ir.Handler, names: set[str], around: Around) -> bool:
         """Whether a handler of named exceptions goes on as if nothing had happened."""
-        if "raise" in self.ends(unit, handler.body) or not self.idle(unit, handler.body):
+        if "raise" in self.ends(unit, handler.body):
             return False
+        if not self.idle(unit, handler.body):
+            return bool(names - ANSWERED - _OUTSIDE_WORLD) and self._hollow(unit, statement, handler)
         if self.handed_on(unit, handler) or self.collects(unit, handler) or self.raised_later(unit, handler, around.following):
             return False
         if not names - ANSWERED:
@@ -301,6 +303,31 @@ class Handlers:
         ):
             return False
         return not self._tries_again(unit, statement, handler, around)
+
+    def _hollow(self, unit: Unit, statement: ir.Try, handler: ir.Handler) -> bool:
+        # Something is tidied up, and a number or nothing stands in for the result.
+        simple = all(isinstance(s, (ir.ExprStmt, ir.Assign, ir.Return, ir.Simple)) for s in handler.body)
+        if not simple or self.handed_on(unit, handler) or self.collects(unit, handler):
+            return False
+        made = _values(handler)
+        own = [s for s in handler.body if isinstance(s, ir.ExprStmt) and isinstance(s.value, ir.Call) and unit.calls.get(s.value)]
+        if any(isinstance(c, (Func, Cls)) for s in own for c in unit.calls.get(s.value, frozenset())):  # type: ignore[arg-type, call-overload]
+            return False
+        return bool(made) and all(self._stands_in(unit, statement, v) for v in made)
+
+    def _stands_in(self, unit: Unit, statement: ir.Try, expr: ir.Expr) -> bool:
+        if isinstance(expr, ir.Constant):
+            number = (
+                isinstance(expr.value, (int, float))
+                and not isinstance(expr.value, bool)
+                and not (type(expr.value) is int and expr.value > 0)
+            )
+            return number or (expr.value is None and self._returns_value(statement))
+        if isinstance(expr, ir.UnaryOp):
+            return self._stands_in(unit, statement, expr.operand)
+        if isinstance(expr, (ir.Dict, ir.Sequence)):
+            return not (expr.keys if isinstance(expr, ir.Dict) else expr.items)
+        return ir.last_name(expr) in ("nan", "inf") or (isinstance(expr, ir.Call) and self.made_up(unit, expr))
 
     def _told_only(self, unit: Unit, statement: ir.Try, handler: ir.Handler, names: set[str]) -> bool:
         # Somebody is told what happened: an exit code says so, nothing stands in for a result, or the outside world failed.
