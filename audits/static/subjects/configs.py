@@ -170,7 +170,8 @@ class Configs(Kinds):
                     return {container_of(self.open, param.name, held, levels)} if levels and held else held
         if expr.id in self.roots and (root := self._root(unit, expr, self.values(unit, expr))):
             return root
-        found = [(p, element) for p, element in self.bindings.of(usage.place(unit, expr), expr.id) if not _is_absent(p.expr)]
+        bound = self.bindings.of(usage.place(unit, expr), expr.id)
+        found = [b for b in bound if not _is_absent(b[0].expr)] or [b for b in bound if is_display(b[0].expr)]
         each = [self._each(p, depth) if element else self._bound(p, unit, expr, depth - 1) for p, element in found]
         return {s for e in each for s in e or ()} if each and all(e is not None for e in each) else None
 
