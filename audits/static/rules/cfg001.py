@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Inst, Mod, UnknownValue
+from audits.static.analysis.values import Cls, Inst, Mod, UnknownValue
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.findings import Finding
@@ -20,8 +20,9 @@ MANUAL = """\
 A key that is read with a default exists twice: once where it is declared and once where it is read, until the two
 disagree; a key that is declared nowhere is always its default. This rule finds configuration by the names in
 `config.roots` and by the types of what they hold: dataclasses, pydantic and attrs models, NamedTuples, TypedDicts,
-plain classes, module-level dictionaries, modules of constants and argparse namespaces, with everything nested in them,
-under any alias, in helpers and in `self.config`. It reports reading an attribute or key that the class does not
+plain classes, dictionaries and namespaces that are written down, modules of constants and argparse namespaces, with everything
+nested in them, in containers of them, under any alias, in helpers and in `self.config`. What a root name holds of which nothing is
+known, such as the content of a file, is configuration too. It reports reading an attribute or key that the class does not
 declare (fields, properties, methods and inherited members count), `getattr` with a default, `hasattr`, `.get(...)`,
 `in`, and `try ... except AttributeError` around a read - on the configuration or on its dictionary form.
 
@@ -74,6 +75,9 @@ class _Search:
         others = [] if declared else [r for r in receivers if isinstance(r, (Inst, Mod)) and not self._is_config(r)]
         unknown = any(isinstance(r, UnknownValue) for r in receivers)
         schemas = self.configs.schemas(unit, node.value, receivers or None)
+        classes = {self.configs.of_class[r.cls] for r in receivers if isinstance(r, Cls) and r.cls in self.configs.of_class}
+        if len(classes) == len(receivers):
+            schemas = schemas or classes
         if others or (not declared and unknown and len(receivers) > 1 and not self.configs.rooted(node.value)):
             return
         message = self._undeclared(schemas, node.attr)
@@ -244,6 +248,7 @@ _PYDANTIC = (
     "from pydantic import BaseModel\nclass TrainConfig(BaseModel):\n    lr: float = 0.1\n    epochs: int = 3\n"
     "class Config(BaseModel):\n    train: TrainConfig = TrainConfig()\n    seed: int = 0\n"
 )
+_SEVERAL = _CONFIG + "    stages: list[TrainConfig] = field(default_factory=list)\n    named: dict[str, list[TrainConfig]] | None = None\n"
 _INVALID = (
     Case("roots that match nothing", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
     _case("an undeclared key", "return config.learning_rate"),
@@ -266,6 +271,33 @@ _INVALID = (
     _case("get on a root of which nothing is known", "return config.get('lr', 0.1)", arguments="config"),
     _case("a handler instead of a default", "try:\n        return config.train.momentum\n    except AttributeError:\n        return 0.9"),
     _case("attrgetter", "return operator.attrgetter('train.momentum')(config)", head="import operator\n"),
+    _case("a section in a list of sections", "return [t.momentum for t in config.stages]", config=_SEVERAL),
+    _case("a section in a dictionary of lists", "for name, ts in config.named.items():\n        for t in ts:\n"
+            "            print(name, t.momentum)",
+          config=_SEVERAL),
+    _case("a section beside another value in a loop", "for x, t in zip(xs, config.stages):\n        print(x, t.momentum)",
+          arguments="config: Config, xs", config=_SEVERAL),
+    _case("one of several sections", "return (config.stages[0] if x else config.train).momentum",
+          arguments="config: Config, x", config=_SEVERAL),
+    _case("an item of its nested dictionary", "return asdict(config)['train']['momentum']", head="from dataclasses import asdict\n"),
+    _case("a name from a table", "return {n: getattr(config.train, k) for n, k in NAMES.items()}",
+          head="NAMES = {'rate': 'lr', 'm': 'momentum'}\n"),
+    _case("several paths of attrgetter", "return operator.attrgetter('seed', 'train.momentum')(config)", head="import operator\n"),
+    _case("arguments in a tuple", "wanted = (config.train, 'lr', 0.1)\n    return getattr(*wanted)"),
+    _case("of the class", "return Config.sead"),
+    _case("getattr in a helper that others use too", "return opt(config.train), opt(x)", arguments="config: Config, x",
+          head="def opt(s):\n    return getattr(s, 'lr', 0.1)\n"),
+    _single("a section of a file", "import tomllib\ndef load(path):\n    return tomllib.loads(path.read_text())\nclass Run:\n"
+            "    def __init__(self, path):\n        self.config = load(path)\n    def lr(self):\n        part = self.config['train']\n"
+            "        return part.get('lr', 0.1)\n"),
+    _single("a part that is asked and then taken", "def step(config):\n"
+            "    return config['train']['amp'] if 'amp' in config['train'] else False\n"),
+    _single("a namespace that is written down", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(lr=0.1)\n"
+            "def step():\n    config = make()\n    return config.momentum\n"),
+    _single("a namespace of another module's parser", "from pkg.cli import parser\ndef main(argv):\n"
+            "    config = parser().parse_args(argv)\n"
+            "    return run(config)\ndef run(o):\n    return o.momentum\n",
+            cli="import argparse\ndef parser():\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n    return p\n"),
     _single("a dictionary", "config = {'lr': 0.1}\ndef step(x):\n    return config['momentum']\n"),
     _single("a TypedDict", "from typing import TypedDict\nclass Config(TypedDict):\n    lr: float\ndef step(config: Config):\n"
             "    return config['momentum']\n"),
@@ -283,6 +315,16 @@ _VALID = (
           head="from dataclasses import fields\n"),
     _case("a subclass", "return config.extra", arguments="config: Sub", head="class Sub(Config):\n    extra: int = 3\n"),
     _case("methods of values", "return config.train.lr.hex(), config.seed.bit_length()"),
+    _case("the methods of containers", "return len(config.stages), config.named.get('a'), config.stages.count(3), [*config.named]",
+          config=_SEVERAL),
+    _case("a list that holds sections", "out = []\n    out.append(config.train)\n    return out.count(config.train)"),
+    _case("a dictionary that holds a section", "out = {'train': config.train, 'notes': []}\n    out['notes'].append(3)\n    return out"),
+    _case("a label beside each name", "return {label: getattr(config.train, k) for k, label in (('lr', 'Rate'), ('epochs', 'Passes'))}"),
+    _single("a list of names in a file", "def step(config):\n    return 'mse' in config['losses']\n"),
+    _single("a path under a root name", "from pathlib import Path\ndef step(config: Path):\n    return getattr(config, 'anchor', '')\n"),
+    _single("a parser that helpers fill", "import argparse\nfrom pkg.more import fill\ndef main(argv):\n    p = argparse.ArgumentParser()\n"
+            "    fill(p)\n    p.add_argument('--seed')\n    config = p.parse_args(argv)\n    return config.lr, config.seed\n",
+            more="def fill(p):\n    p.add_argument('--lr')\n"),
     _case("another dictionary", "d = {'a': config.seed}\n    return d.get('a', 1)"),
     _single("a class from outside", "from foreign import Config\ndef step(config: Config):\n    return config.anything\n"),
     _single("a declared argument",

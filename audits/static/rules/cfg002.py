@@ -25,8 +25,9 @@ packages: as an attribute of that class or of something of which nothing is know
 
 These are no reads: writing it; declaring, validating or copying it (constructors, validators, `__post_init__`,
 `replace`); dumping, hashing or printing the whole section; walking over all fields under computed names, as a command
-line does; reading it only to throw it away (`_ = config.x`); and a property or method of the class that is itself never
-used. `**section` into a constructor of configuration is a copy as well.
+line does; reading it only to throw it away (`_ = config.x`) or to hand it on under its own name (`Section(x=config.x)`); a
+private function that nothing mentions; and a property or method of the class that is itself never used. `**section` into
+a constructor of configuration is a copy as well.
 """
 _TEXT_FIELD = re.compile(r"\{[\w.\[\]]*\.(\w+)")
 _SELF_CALLED = re.compile(r"^__(?!init__|post_init__|setattr__|repr__|str__|hash__|eq__|new__|attrs_\w+__|setstate__)\w+__$")
@@ -300,6 +301,12 @@ _INVALID = (
           "class Net:\n    def __init__(self):\n        self.extra = 3\n    def go(self):\n        return self.extra\n"),
     _case("thrown away", "def drop(config: Config):\n    _ = config.train.extra\n"),
     _case("only copied", "from dataclasses import asdict\ndef copy(config: Config):\n    return TrainConfig(**asdict(config.train))\n"),
+    _case("only handed on under its own name", "def copied(config: Config):\n    return TrainConfig(extra=config.train.extra)\n"),
+    _case("beside the key that a pattern takes", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(lr=rate):\n"
+            "            return rate\n"),
+    _case("read by a private function that nothing mentions", "def _left(config: Config):\n    return config.train.extra\n"),
+    _single("a namespace that is written down", "from types import SimpleNamespace\nconfig = SimpleNamespace(lr=0.1, extra=3)\n"
+            "def step():\n    return config.lr\n"),
     _single("a dictionary", "config = {'lr': 0.1, 'extra': 3}\ndef step(x):\n    return config['lr']\n"),
     _single("a module", "from pkg import config\ndef step(x):\n    return config.LR\n", config="LR = 0.1\nEXTRA = 3\n"),
     _single("a namespace", "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n"
@@ -315,6 +322,9 @@ _VALID = (
           "    return other.run(**asdict(config.train))\n"),
     _case("a subscript of its dictionary", "def use(config: Config):\n    return vars(config.train)['extra']\n"),
     _case("attrgetter", "import operator\nuse = operator.attrgetter('train.extra')\n"),
+    _case("a pattern by position", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(_, e):\n            return e\n"),
+    _case("read by a private function", "def _part(config: Config):\n    return config.train.extra\ndef use(config: Config):\n"
+            "    return _part(config)\n"),
     _case("a pattern", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(extra=e):\n            return e\n"),
     _single("a class that is no configuration", "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int\n    y: int\n"
             "def step(p: Point):\n    return p.x\n"),

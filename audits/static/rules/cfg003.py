@@ -21,10 +21,12 @@ MANUAL = """\
 Configuration that changes while a program runs means different things to those who read it early and late, and a
 search whose trials change the shared one compares nothing. This rule reports every write to what CFG001 takes for
 configuration, under any alias and in any helper: assignment and augmented assignment to an attribute, `del`, targets of
-loops and `with`, `setattr`, `object.__setattr__`, `delattr`, writes through `__dict__` and `vars`, item assignment
-and mutating methods on its dictionaries and on the containers that it holds (`config.layers.append(...)`).
+loops and `with`, `setattr`, `object.__setattr__`, `delattr`, `config.__init__(...)`, writes through `__dict__` and `vars`, item
+assignment and mutating methods and functions on its dictionaries and on the containers that it holds (`config.layers.append(...)`,
+`shuffle(config.layers)`). A helper is judged by each of its calls.
 
-Building is no writing: constructors, `__post_init__` and validators of the class itself. Nor is changing a copy that the
+Building is no writing: constructors, `__post_init__` and validators of the class itself, and the function that reads a file.
+Nor is changing a copy that the
 function has just made - `deepcopy`, or the first level of `copy`, `replace` and `model_copy`, whose sections and
 containers are still shared - nor a dictionary made by `asdict`, `model_dump` or `dict`.
 """
@@ -266,6 +268,7 @@ _CONFIG = (
     "from dataclasses import dataclass, field\n@dataclass\nclass TrainConfig:\n    lr: float = 0.1\n"
     "    tags: list = field(default_factory=list)\n    extra: dict = field(default_factory=dict)\n"
     "@dataclass\nclass Config:\n    train: TrainConfig = field(default_factory=TrainConfig)\n    seed: int = 0\n"
+    "    stages: list[TrainConfig] = field(default_factory=list)\n    fixed: tuple[TrainConfig, ...] = ()\n"
 )
 
 
@@ -276,7 +279,11 @@ def _case(name: str, body: str, *, arguments: str = "config: Config", head: str 
     return Case(name, {"pkg/__init__.py": "", "pkg/config.py": _CONFIG + more, "pkg/step.py": f"{source}    {body}\n"})
 
 
-_INVALID = (
+def _single(name: str, source: str) -> Case:
+    return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source})
+
+
+_INVALID: tuple[Case, ...] = (
     _case("a copy that an object holds already", "copied = replace(config)\n    t = Keeps(copied)\n    copied.seed = 3\n    return t",
           head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
     Case(
@@ -326,6 +333,34 @@ _INVALID = (
         "def change(given):\n    given.seed = 3\nTABLE = {'full': change}\n")),
     _case("right after the constructor", "config = Config()\n    config.seed = 3\n    return config", arguments="x"),
 )  # fmt: skip
+_INVALID += (
+    _case("a list of sections", "config.stages.append(TrainConfig())"),
+    _case("a section of a list", "for stage in config.stages:\n        stage.lr = 3"),
+    _case("a section under a property", "return x", arguments="x", head=(
+        "class Trainer:\n    def __init__(self, config: Config):\n        self.config = config\n    @property\n    def part(self):\n"
+        "        return self.config.train\n    def run(self):\n        self.part.lr = 1\n")),
+    _case("a helper that others use too", "put(config, 'seed'), put(x, 'seed')", arguments="config: Config, x",
+          head="def put(o, name):\n    setattr(o, name, 3)\n"),
+    _case("a walk along a path", "put(config, 'train.lr')", head=(
+        "def put(node, path):\n    *parts, last = path.split('.')\n    for part in parts:\n        node = getattr(node, part)\n"
+        "    setattr(node, last, 3)\n")),
+    _case("one of the rows of a loop", "for o, name in ((x, 'a'), (config.train, 'lr')):\n        setattr(o, name, 3)",
+          arguments="config: Config, x"),
+    _case("shuffled", "rng.shuffle(config.train.tags)", arguments="config: Config, rng"),
+    _case("a heap", "heapq.heappush(config.train.tags, 3)", head="import heapq\n"),
+    _case("made once more", "config.__init__(seed=3)"),
+    _case("its dictionary through a function", "operator.setitem(vars(config), 'seed', 3)", head="import operator\n"),
+    _case("a generator of sections", "for part in parts(config):\n        part.lr = 3",
+          head="def parts(config: Config):\n    yield from config.stages\n"),
+    _single("a file's content under a field", "import tomllib\ndef load(path):\n    return tomllib.loads(path.read_text())\nclass Run:\n"
+            "    def __init__(self, path):\n        self.config = load(path)\n    def fix(self):\n        part = self.config['train']\n"
+            "        part['lr'] = 3\n"),
+    _single("parsed arguments in a helper", "import argparse\ndef main(argv):\n    p = argparse.ArgumentParser()\n"
+            "    p.add_argument('--lr')\n"
+            "    config = p.parse_args(argv)\n    fix(config)\ndef fix(o):\n    o.lr = 3\n"),
+    _single("a namespace", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(part=SimpleNamespace(lr=0.1))\n"
+            "def step():\n    config = make()\n    config.part.lr = 3\n"),
+)  # fmt: skip
 _VALID = (
     _case("a copy that is changed before an object holds it", "copied = replace(config)\n    copied.seed = 3\n    return Keeps(copied)",
           head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
@@ -338,6 +373,12 @@ _VALID = (
     _case("another object", "model.seed = config.seed\n    model.tags.append(config.seed)", arguments="model, config: Config"),
     _case("what holds it", "holder.config = config", arguments="holder, config: Config"),
     _case("a list of values", "out = [config.seed]\n    out.append(config.train.lr)\n    return out"),
+    _case("a list made of its list", "tags = [t for t in config.train.tags]\n    tags[0] = 3\n    return tags"),
+    _case("a tuple that grows", "stages = config.fixed\n    stages += (TrainConfig(),)\n    return stages"),
+    _case("a dictionary that holds a section", "out = {}\n    out['train'] = config.train\n    out.setdefault('notes', []).append(3)\n"
+            "    return out"),
+    _single("a file's content that is being read", "import tomllib\ndef load(path):\n    config = tomllib.loads(path.read_text())\n"
+            "    config['path'] = str(path)\n    return config\n"),
     _case("building", "return Config()", more="    def __post_init__(self):\n        object.__setattr__(self, 'seed', 3)\n"),
 )  # fmt: skip
 

@@ -212,6 +212,57 @@ def _case(name: str, handler: str) -> Case:
     return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source})
 
 
+def _module(name: str, source: str) -> Case:
+    return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source})
+
+
+_POOL = "from concurrent.futures import ThreadPoolExecutor, wait\n"
+_ANSWERED_CASES = (
+    _module("another reading of a text", "def step(x):\n    for kind in (int, float):\n        try:\n            return kind(x)\n"
+            "        except ValueError:\n            continue\n    return x\n"),
+    _module("tried again, and raised in the end", "def step(x):\n    for left in (2, 1, 0):\n        try:\n            return x.work()\n"
+            "        except Exception:\n            if not left:\n                raise\n"),
+    _module("raised after the loop", "def step(x):\n    for _ in range(3):\n        try:\n            return x.work()\n"
+            "        except OSError as error:\n            last = error\n    raise last\n"),
+    _module("collected and raised together", "def step(xs):\n    failed = []\n    for x in xs:\n        try:\n            x.work()\n"
+            "        except ValueError as error:\n            failed.append(error)\n    if failed:\n"
+            "        raise ExceptionGroup('x', failed)\n"),
+    _module("a helper that raises", "def die(error):\n    raise SystemExit(str(error))\ndef step(x):\n    try:\n        return x.work()\n"
+            "    except Exception as error:\n        die(error)\n"),
+    _module("put into a future", "def step(x, future):\n    try:\n        future.set_result(x.work())\n"
+            "    except BaseException as error:\n        future.set_exception(error)\n"),
+    _module("a question", "def step(x):\n    try:\n        x.check()\n    except RuntimeError:\n        return False\n    return True\n"),
+    _case("a failure of the outside world that is told", "    except OSError as error:\n        print(error)\n        y = None\n"),
+    _module("an exit of another manager", "class Both:\n    def __exit__(self, *error):\n        return self.inner.__exit__(*error)\n"),
+    _module("results that are asked for", _POOL + "def step(xs):\n    with ThreadPoolExecutor() as pool:\n"
+            "        done = [pool.submit(x.work) for x in xs]\n    return [d.result() for d in done]\n"),
+)  # fmt: skip
+_SWALLOWED_CASES = (
+    _module("exceptions under a name of their own", "EXPECTED = (RuntimeError, ValueError)\ndef step(x):\n    try:\n"
+            "        return x.work()\n"
+            "    except EXPECTED:\n        return x\n"),
+    _module("a helper that only tells", "def note(error):\n    print('ignored', error)\ndef step(x):\n    try:\n        return x.work()\n"
+            "    except RuntimeError as error:\n        note(error)\n"),
+    _module("a helper that makes up a value", "def nothing(n):\n    return [0.0] * n\ndef step(x):\n    try:\n        return x.work()\n"
+            "    except RuntimeError:\n        return nothing(3)\n"),
+    _case("counted", "    except RuntimeError:\n        x.failures += 1\n        y = None\n"),
+    _case("told, and a stand-in", "    except RuntimeError as error:\n        print(error)\n        y = torch.zeros(3)\n"),
+    _case("tidied up, and a stand-in", "    except RuntimeError:\n        x.clear()\n        y = 0.0\n"),
+    _case("raised in one branch only", "    except Exception as error:\n        if x:\n            raise\n        return None\n"),
+    _case("an exit that says all is well", "    except Exception:\n        import sys\n        sys.exit(0)\n"),
+    _module("kept where nobody looks", "def step(xs):\n    failed = []\n    for x in xs:\n        try:\n            x.work()\n"
+            "        except ValueError as error:\n            failed.append(error)\n    return xs\n"),
+    _module("a missing attribute around real work", "def term(x):\n    return x.sum()\ndef step(x):\n    try:\n        return term(x)\n"
+            "    except AttributeError:\n        return 0.0\n"),
+    _module("an exit that may return true", "class Quiet:\n    def __exit__(self, kind, value, trace):\n        return kind is not None\n"),
+    _module("work that nobody asks for", _POOL + "def step(xs):\n    with ThreadPoolExecutor() as pool:\n        for x in xs:\n"
+            "            pool.submit(x.work)\n"),
+    _module("work that is only waited for", _POOL + "def step(xs):\n    pool = ThreadPoolExecutor()\n"
+            "    done = [pool.submit(x.work) for x in xs]\n    wait(done)\n"),
+    _module("a search that goes on", "def step(study, fn):\n    study.optimize(fn, catch=(Exception,))\n"),
+    _module("gathered", "import asyncio\nasync def step(xs):\n    return await asyncio.gather(*xs, return_exceptions=True)\n"),
+)  # fmt: skip
+
 RULE = Rule(
     code="ERR001",
     title="no swallowed exception",
@@ -221,6 +272,7 @@ RULE = Rule(
     check=check,
     settings={},
     valid=(
+        *_ANSWERED_CASES,
         _case("raised again", "    except Exception as e:\n        print(e)\n        raise\n"),
         _case("raised as another", "    except ValueError as e:\n        raise RuntimeError('bad') from e\n"),
         _case("answered with work", "    except ValueError:\n        y = x.other_work()\n"),
@@ -234,6 +286,7 @@ RULE = Rule(
         _case("a missing key", "    except KeyError:\n        y = 0\n"),
     ),
     invalid=(
+        *_SWALLOWED_CASES,
         _case("bare", "    except:\n        y = 0\n"),
         _case("everything becomes zero", "    except Exception:\n        y = torch.zeros(3)\n"),
         _case("logged only", "    except Exception as e:\n        print(e)\n        y = None\n"),

@@ -24,8 +24,9 @@ shard can't be regenerated alone, and a resumed run is another run. This rule re
 tables, helpers and callbacks: seeding or reading the global state of torch, NumPy or `random`; torch samplers, in-place
 samplers, initialisers, loaders, samplers of indices and splits that are given no generator (or None); the legacy
 functions of `numpy.random`; `numpy.random.default_rng`, bit generators, `SeedSequence`, `RandomState` and
-`random.Random` without a seed; `sample` of torch distributions, which take no generator; `rvs` of SciPy without
-`random_state`. A parameter that may be None counts as given only where the function tests it first.
+`random.Random` without a seed, or with one from the clock, the process, a hash of text or the operating system; `sample`
+of torch distributions, which take no generator; `rvs` of SciPy and splits of scikit-learn without `random_state`; a study of
+Optuna without a sampler. A parameter that may be None counts as given only where the function answers None first.
 
 Layers whose noise the framework draws itself - Dropout and its functional forms, rrelu - and the default
 initialisation inside layer constructors take no generator in torch, and are left alone. A generator that reaches the
@@ -418,6 +419,26 @@ _INVALID = (
     _case("no entropy", "return np.random.SeedSequence()", head=_NP),
     _case("Python's functions", "shuffle(x)\n    return x", head="from random import shuffle\n"),
     _case("an unseeded Random", "return random.Random().random()", head="import random\n"),
+    _case("a bound sampler", "draw = x.uniform_\n    return draw(0, 1)"),
+    _case("a parameter of a layer", "layer = torch.nn.Linear(3, 3)\n    layer.weight.data.normal_(0, 0.02)\n    return layer"),
+    _case("a shuffling loader by a mapping", "kw = {'batch_size': 3, 'shuffle': True}\n    return torch.utils.data.DataLoader(x, **kw)"),
+    _case("a shuffling loader by dict", "return torch.utils.data.DataLoader(x, **dict(shuffle=True))"),
+    _case("a partial of a loader", "return loader(x)", head="import torch\nfrom functools import partial\n"
+          "loader = partial(torch.utils.data.DataLoader, shuffle=True)\n"),
+    _case("an overload of torch.ops", "return torch.ops.aten.randn.default([3])"),
+    _case("a study without a sampler", "import optuna\n    return optuna.create_study(direction='minimize')"),
+    _case("a seed from the clock", "return torch.Generator().manual_seed(int(time.time()))", head="import time\nimport torch\n"),
+    _case("a seed from the clock in a helper", "return np.random.default_rng(now())", head="import time\nimport numpy as np\n"
+          "def now():\n    return time.time_ns() % 1000\n"),
+    _case("a seed from a hash of text", "return torch.Generator().manual_seed(hash(x))"),
+    _case("a test that decides nothing", "if generator is None:\n        print('none')\n    return torch.randn(3, generator=generator)",
+          arguments="x, generator=None"),
+    _case("None where there is no seed", "return Noise().draw()", head=(
+        "import torch\nclass Noise:\n    def __init__(self, seed=None):\n"
+        "        self.g = None if seed is None else torch.Generator().manual_seed(seed)\n    def draw(self):\n"
+        "        return torch.randn(3, generator=self.g)\n")),
+    _case("a split of scikit-learn", "return train_test_split(x)", head="from sklearn.model_selection import train_test_split\n"),
+    _case("a frozen distribution of SciPy", "return stats.norm(0, 1).rvs(3)", head="from scipy import stats\n"),
     _case("SciPy", "return stats.norm.rvs(size=3)", head="from scipy import stats\n"),
 )  # fmt: skip
 _VALID = (
@@ -441,6 +462,13 @@ _VALID = (
     _case("an own function called randn", "return randn(3)", head="def randn(n):\n    return n\n"),
     _case("dropout, which takes no generator", "return torch.nn.functional.dropout(x, 0.1)"),
     _case("the density of a distribution", "return torch.distributions.Normal(0.0, 1.0).log_prob(x)"),
+    _case("a clock that seeds nothing", "started = time.time()\n    return time.time() - started", head="import time\n"),
+    _case("a hash of numbers as seed", "return torch.Generator().manual_seed(hash((3, x)))"),
+    _case("a loader by a mapping with a generator", "kw = {'shuffle': True}\n    kw['generator'] = g\n"
+          "    return torch.utils.data.DataLoader(x, **kw)", arguments="x, g"),
+    _case("a split with a seed", "return train_test_split(x, random_state=3)",
+          head="from sklearn.model_selection import train_test_split\n"),
+    _case("an own method called normal_", "return Own().normal_()", head="class Own:\n    def normal_(self):\n        return 3\n"),
     _case("constant initialisers", "torch.nn.init.zeros_(x)\n    return x"),
 )  # fmt: skip
 

@@ -182,7 +182,8 @@ class Configs(Kinds):
 
     def _each(self, place: Place, depth: int) -> set[Schema] | None:
         """What a loop over an expression yields; a subscript of it is one part of what is unpacked."""
-        expr, path = place.expr, []
+        expr = place.expr
+        path: list[int] = []
         while isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant) and isinstance(expr.index.value, int):
             path.insert(0, expr.index.value)
             expr = expr.value
@@ -263,7 +264,8 @@ class Configs(Kinds):
             for target in stored(node) if isinstance(node, ir.Assign) and node.value is not None else ():
                 if isinstance(target, ir.Subscript) and ir.dotted(target.value) == base.id:
                     same = isinstance(target.index, ir.Constant) and target.index.value == key
-                    found += [usage.place(unit, node.value)] if same and node.value is not None else []
+                    value = node.value if same and isinstance(node, ir.Assign) else None
+                    found += [usage.place(unit, value)] if value is not None else []
         return found
 
     def _declared_call(self, unit: Unit, expr: ir.Call, depth: int) -> set[Schema] | None:
@@ -272,6 +274,8 @@ class Configs(Kinds):
         if name in _COPIES:
             sources = [*([owner] if owner is not None else []), *given[:1]]
             return next((s for source in sources if (s := self.schemas(unit, source))), None)
+        if name in _DUMPS and any(self.schemas(unit, e) for e in ([owner] if owner is not None else given)):
+            return set()  # its dictionary form, see `dumped`
         made = {c.cls for c in unit.calls.get(expr, frozenset()) if isinstance(c, Cls)}
         if made:
             return {self.of_class[c] for c in made} if all(c in self.of_class for c in made) else None

@@ -310,8 +310,8 @@ class Handlers:
         if not simple or self.handed_on(unit, handler) or self.collects(unit, handler):
             return False
         made = _values(handler)
-        own = [s for s in handler.body if isinstance(s, ir.ExprStmt) and isinstance(s.value, ir.Call) and unit.calls.get(s.value)]
-        if any(isinstance(c, (Func, Cls)) for s in own for c in unit.calls.get(s.value, frozenset())):  # type: ignore[arg-type, call-overload]
+        calls = [s.value for s in handler.body if isinstance(s, ir.ExprStmt) and isinstance(s.value, ir.Call)]
+        if any(isinstance(c, (Func, Cls)) for call in calls for c in unit.calls.get(call, frozenset())):
             return False
         return bool(made) and all(self._stands_in(unit, statement, v) for v in made)
 
