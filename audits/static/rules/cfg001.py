@@ -154,7 +154,7 @@ class _Search:
 
     def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # operator.attrgetter("section.key")(config)
-        if not call.args or not self.configs.schemas(unit, call.args[0].value):
+        if not call.args or not self._getters or not self.configs.schemas(unit, call.args[0].value):
             return
         for made in usage.behind(self.flow, usage.place(unit, call.func), 2):
             if (
@@ -166,6 +166,10 @@ class _Search:
                 for path in (a.value for a in made.expr.args):
                     for text in usage.texts(self.flow, made.at(path)):
                         yield from ((call, m) for m in self._along(schemas, text.split(".")))
+
+    @cached_property
+    def _getters(self) -> bool:
+        return any("operator.attrgetter" in usage.called_names(u, c) for u in usage.cold_units(self.configs.analysis) for c in u.calls)
 
     def _along(self, schemas: set[Schema], path: list[str]) -> Iterator[str]:
         for part in path:
