@@ -276,6 +276,8 @@ _INVALID = (
     _case("a handler instead of a default", "try:\n        return config.train.momentum\n    except AttributeError:\n        return 0.9"),
     _case("attrgetter", "return operator.attrgetter('train.momentum')(config)", head="import operator\n"),
     _case("a section in a list of sections", "return [t.momentum for t in config.stages]", config=_SEVERAL),
+    _case("a section in a queue", "queue = deque(config.stages)\n    return queue.popleft().momentum",
+          head="from collections import deque\n", config=_SEVERAL),
     _case("a section in a dictionary of lists", "for name, ts in config.named.items():\n        for t in ts:\n"
             "            print(name, t.momentum)",
           config=_SEVERAL),
@@ -321,6 +323,9 @@ _VALID = (
     _case("methods of values", "return config.train.lr.hex(), config.seed.bit_length()"),
     _case("the methods of containers", "return len(config.stages), config.named.get('a'), config.stages.count(3), [*config.named]",
           config=_SEVERAL),
+    _case("sections by their name", "groups = defaultdict(list)\n    for t in config.stages:\n        groups[t.lr].append(t)\n"
+            "    return groups",
+          head="from collections import defaultdict\n", config=_SEVERAL),
     _case("a list that holds sections", "out = []\n    out.append(config.train)\n    return out.count(config.train)"),
     _case("a dictionary that holds a section", "out = {'train': config.train, 'notes': []}\n    out['notes'].append(3)\n    return out"),
     _case("a label beside each name", "return {label: getattr(config.train, k) for k, label in (('lr', 'Rate'), ('epochs', 'Passes'))}"),

@@ -218,8 +218,17 @@ class _Search:
             return bool(own) and all(self._made(p, unit, deep=deep) for p in own)
         if isinstance(root, ir.Name) and self._kept(unit, root):
             return False
+        if isinstance(root, ir.Name) and self._part_of_copy(unit, root):
+            return True
         found = self.copies.of(usage.place(unit, root))
         return bool(found) and all(self._made(p, unit, deep=deep) and self._nearby(p, unit) for p in found)
+
+    def _part_of_copy(self, unit: Unit, name: ir.Name) -> bool:
+        # `for section in copied.sections:` takes parts of the function's own deep copy.
+        bound = self.configs.bindings.of(usage.place(unit, name), name.id)
+        if not bound or not all(element and p.fn is unit.fn for p, element in bound):
+            return False
+        return all(self._fresh(unit, source, deep=True) for p, _ in bound for source in _iterated(p.expr))
 
     def _kept(self, unit: Unit, name: ir.Name) -> bool:
         # A copy that an object or a container holds already is no longer the function's own.
@@ -254,6 +263,17 @@ class _Search:
 def _may_change(schema: Schema, key: str) -> bool:
     # What a key holds, unless that is a section, whose own keys are told apart.
     return schema.open or (key in schema.keys and (key not in schema.nested or key in schema.several))
+
+
+def _iterated(expr: ir.Expr) -> list[ir.Expr]:
+    # What a loop goes through, without what only numbers, sorts or pairs it.
+    while isinstance(expr, ir.Subscript):
+        expr = expr.value
+    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute):
+        return [expr.func.value]
+    if isinstance(expr, ir.Call):
+        return [a.value for a in expr.args[:1]]
+    return [expr]
 
 
 def _is_copy(place: Place) -> bool:
@@ -373,6 +393,7 @@ _VALID = (
     _case("another object", "model.seed = config.seed\n    model.tags.append(config.seed)", arguments="model, config: Config"),
     _case("what holds it", "holder.config = config", arguments="holder, config: Config"),
     _case("a list of values", "out = [config.seed]\n    out.append(config.train.lr)\n    return out"),
+    _case("the sections of a deep copy", "c = copy.deepcopy(config)\n    for stage in c.stages:\n        stage.lr = 3\n    return c"),
     _case("a list made of its list", "tags = [t for t in config.train.tags]\n    tags[0] = 3\n    return tags"),
     _case("a tuple that grows", "stages = config.fixed\n    stages += (TrainConfig(),)\n    return stages"),
     _case("a dictionary that holds a section", "out = {}\n    out['train'] = config.train\n    out.setdefault('notes', []).append(3)\n"

@@ -309,7 +309,7 @@ class _Search:
 
     def _none(self, unit: Unit, expr: ir.Expr) -> bool:
         # Whether the value may be None here; a function that tests its parameter has decided what None means.
-        if isinstance(expr, ir.Name) and unit.fn is not None and _decides(unit.fn, expr):
+        if isinstance(expr, (ir.Name, ir.Attribute)) and unit.fn is not None and _decides(unit.fn, expr):
             return False
         return any(isinstance(p.expr, ir.Constant) and p.expr.value is None for p in self.origins.of(usage.place(unit, expr)))
 
@@ -319,7 +319,7 @@ def _is_decided(place: Place) -> bool:
     expr = place.expr
     if isinstance(expr, ir.IfExp):
         return _tests(expr.test) and not any(isinstance(e, ir.Constant) and e.value is None for e in (expr.body, expr.orelse))
-    return isinstance(expr, ir.Name) and place.fn is not None and _decides(place.fn, expr)
+    return isinstance(expr, (ir.Name, ir.Attribute)) and place.fn is not None and _decides(place.fn, expr)
 
 
 def _passes(call: ir.Call, name: str) -> bool:
@@ -330,11 +330,11 @@ def _tests(test: ir.Expr) -> bool:
     return isinstance(test, (ir.Compare, ir.Name, ir.UnaryOp))
 
 
-def _decides(fn: FunctionInfo, use: ir.Name) -> bool:
+def _decides(fn: FunctionInfo, use: ir.Expr) -> bool:
     known = fn.values.get("tested names")
     if not isinstance(known, dict):
         known = fn.values["tested names"] = _tested(fn)
-    return any(inside is None or id(use) in inside for inside in known.get(use.id, ()))
+    return any(inside is None or id(use) in inside for inside in known.get(ir.dotted(use) or "", ()))
 
 
 def _tested(fn: FunctionInfo) -> dict[str, list[set[int] | None]]:
@@ -358,13 +358,13 @@ def _settles(node: ir.If, name: str) -> bool:
     for body in (node.body, node.orelse):
         if body and (isinstance(body[-1], (ir.Raise, ir.Return)) or (isinstance(body[-1], ir.Simple) and body[-1].kind != "pass")):
             return True
-        if any(isinstance(t, ir.Name) and t.id == name for s in body for n in ir.walk(s) for t in stored(n)):
+        if any(ir.dotted(t) == name for s in body for n in ir.walk(s) for t in stored(n)):
             return True
     return False
 
 
 def _names_in(expr: ir.Expr) -> set[str]:
-    return {n.id for n in ir.walk(expr) if isinstance(n, ir.Name)}
+    return {ir.dotted(n) or "" for n in ir.walk(expr) if isinstance(n, (ir.Name, ir.Attribute))}
 
 
 def _without_overload(name: str) -> str:
@@ -462,6 +462,11 @@ _VALID = (
     _case("an own function called randn", "return randn(3)", head="def randn(n):\n    return n\n"),
     _case("dropout, which takes no generator", "return torch.nn.functional.dropout(x, 0.1)"),
     _case("the density of a distribution", "return torch.distributions.Normal(0.0, 1.0).log_prob(x)"),
+    _case("None of a field that is answered", "return Draws().draw()", head=(
+        "import torch\nclass Draws:\n    def __init__(self, generator=None):\n        self.generator = generator\n    def draw(self):\n"
+        "        if self.generator is None:\n            g = torch.Generator().manual_seed(0)\n        else:\n"
+            "            g = self.generator\n"
+        "        return torch.randn(3, generator=g)\n")),
     _case("a clock that seeds nothing", "started = time.time()\n    return time.time() - started", head="import time\n"),
     _case("a hash of numbers as seed", "return torch.Generator().manual_seed(hash((3, x)))"),
     _case("a loader by a mapping with a generator", "kw = {'shuffle': True}\n    kw['generator'] = g\n"

@@ -25,7 +25,7 @@ from audits.static.subjects.config_schema import (
 
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
-_SAME_ELEMENTS = frozenset({"list", "tuple", "sorted", "reversed", "iter", "set", "frozenset"})
+_SAME_ELEMENTS = frozenset({"list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "deque"})
 _ENTRIES = frozenset({"get", "pop", "popleft", "setdefault"})
 PARSED = frozenset({"parse_args", "parse_known_args", "parse_intermixed_args"})
 
@@ -143,14 +143,19 @@ class Configs(Kinds):
         if isinstance(display, ir.Comprehension):
             parts = [display.value or display.element]
         places = [usage.place(unit, p.value if isinstance(p, ir.Starred) else p) for p in parts]
+        nested = isinstance(display, ir.Call) and bool(usage.positional(display))  # defaultdict(list)
         if isinstance(named, ir.Name) and named is not display:
-            places += [p for p in self.flow.definitions(usage.place(unit, named), named.id) if not is_display(p.expr)]
+            stored_here = [p for p in self.flow.definitions(usage.place(unit, named), named.id) if p.expr is not display]
+            nested = nested or any(is_display(p.expr) for p in stored_here)
+            places += [p for p in stored_here if not is_display(p.expr)]
         each = [self.schemas(self.flow.unit(p), p.expr) for p in places if not _is_absent(p.expr) and not _is_text(p.expr)]
         found = {s for e in each for s in e}
         if isinstance(named, ir.Attribute) or not places:
             found |= {self.of_class[v.cls] for v in self.values(unit, named) if isinstance(v, Inst) and v.cls in self.of_class}
         mixed = any(not e for e in each)
-        return {s if s.elements is not None else container_of(self.open, "values", {s}) for s in found} if found and not mixed else set()
+        if not found or mixed:
+            return set()
+        return {s if s.elements is not None else container_of(self.open, "values", {s}, 1 + nested) for s in found}
 
     def _any_of(self, places: list[Place], depth: int) -> set[Schema] | None:
         # All alternatives must be declared; None and an empty dictionary are no alternative.
@@ -409,7 +414,9 @@ def literal_or_parsed(expr: ir.Expr) -> bool:
 def is_display(expr: ir.Expr) -> bool:
     """Whether an expression makes a list, a dictionary or a set."""
     if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name):
-        return expr.func.id in ("list", "dict", "set", "defaultdict", "deque", "OrderedDict") and not usage.positional(expr)
+        if expr.func.id == "defaultdict":
+            return True
+        return expr.func.id in ("list", "dict", "set", "deque", "OrderedDict") and not usage.positional(expr)
     return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
 
 
