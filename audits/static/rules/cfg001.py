@@ -331,6 +331,8 @@ _VALID = (
     _case("a label beside each name", "return {label: getattr(config.train, k) for k, label in (('lr', 'Rate'), ('epochs', 'Passes'))}"),
     _single("a list of names in a file", "def step(config):\n    return 'mse' in config['losses']\n"),
     _single("a path under a root name", "from pathlib import Path\ndef step(config: Path):\n    return getattr(config, 'anchor', '')\n"),
+    _case("an option of that name", "return args.config.exists()", arguments="args",
+          head="import argparse\ndef parser():\n    p = argparse.ArgumentParser()\n    p.add_argument('--config')\n    return p\n"),
     _single("a parser that helpers fill", "import argparse\nfrom pkg.more import fill\ndef main(argv):\n    p = argparse.ArgumentParser()\n"
             "    fill(p)\n    p.add_argument('--seed')\n    config = p.parse_args(argv)\n    return config.lr, config.seed\n",
             more="def fill(p):\n    p.add_argument('--lr')\n"),

@@ -157,7 +157,8 @@ class _Reads:
     def _key_of_any_dictionary(self, unit: Unit, node: ir.Subscript, key: str) -> None:
         # A dictionary of which nothing is known may be the one that a root name holds.
         values = self.configs.values(unit, node.value)
-        if isinstance(node.value, (ir.Name, ir.Attribute)) and all(isinstance(v, UnknownValue) for v in values):
+        unknown = any(s.open for s in self.configs.schemas(unit, node.value))
+        if unknown or (isinstance(node.value, (ir.Name, ir.Attribute)) and all(isinstance(v, UnknownValue) for v in values)):
             self.known |= {(s, key) for s in self.configs.dictionaries}
 
     def _call(self, unit: Unit, call: ir.Call, own: FunctionInfo | None) -> None:

@@ -228,6 +228,12 @@ class Kinds:
         return self._parsers[key]
 
     @cached_property
+    def option_names(self) -> frozenset[str]:
+        """What the options of command lines are called: `args.config` is the path of a file."""
+        calls = [c for u in usage.cold_units(self.analysis) for c in u.calls if ir.last_name(c.func) == "add_argument"]
+        return frozenset(name for c in calls for name in destinations(c))
+
+    @cached_property
     def _added_by_helpers(self) -> list[tuple[ModuleInfo, ir.Call]]:
         # `def add_options(parser): parser.add_argument(...)` may serve any parser.
         out = []

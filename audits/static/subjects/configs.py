@@ -68,7 +68,7 @@ class Configs(Kinds):
             return found
         if isinstance(expr, ir.Name) and expr.id in self.roots:
             return self._root(unit, expr, values)
-        if isinstance(expr, ir.Attribute) and expr.attr in self.roots and all(says_nothing(v) for v in values):
+        if isinstance(expr, ir.Attribute) and expr.attr in self.roots - self.option_names and all(says_nothing(v) for v in values):
             return {self.of_class[c] for c in self.root_classes} or {self.open}
         return set()
 
