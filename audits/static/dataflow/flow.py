@@ -155,6 +155,8 @@ class Flow:
         if fn is None:
             out = [Place(e, found.module, None) for e in self._in(found.module, found.module.tree.body).get(name, [])]
             out += self.outer_writes(found, name)
+            if place.fn is not None:  # a variable of a comprehension may have the name as well
+                out += [place.at(e) for e in self._in(place.fn, place.fn.node.body).get(name, [])]
             return out or self._imported(place.module, name)
         out = [Place(e, fn.module, fn) for e in self._in(fn, fn.node.body).get(name, [])]
         return out + self.arguments(fn, name)
@@ -419,7 +421,7 @@ def bindings(body: list[ir.Stmt]) -> Iterator[tuple[str, ir.Expr]]:
         elif isinstance(node, (ir.AugAssign, ir.NamedExpr)):
             pairs = [(node.target, node.value)]
         elif isinstance(node, (ir.For, ir.CompFor)):
-            pairs = pairs_of(node.target, node.iter)
+            pairs = loop_pairs(node.target, node.iter) or pairs_of(node.target, node.iter)
         elif isinstance(node, ir.WithItem) and node.target is not None:
             pairs = pairs_of(node.target, node.context)
         elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr in _FILLING:
@@ -441,3 +443,10 @@ def pairs_of(target: ir.Expr, value: ir.Expr) -> list[tuple[ir.Expr, ir.Expr]]:
         value.line, value.column, value.end_line, value.end_column, value,
         ir.Constant(value.line, value.column, value.end_line, value.end_column, i),
     ))]  # fmt: skip
+
+
+def loop_pairs(target: ir.Expr, iterated: ir.Expr) -> list[tuple[ir.Expr, ir.Expr]]:
+    """What a loop that takes apart the rows of a display binds; nothing where it does not."""
+    if not isinstance(target, ir.Sequence) or not isinstance(iterated, ir.Sequence):
+        return []
+    return [p for row in iterated.items for p in pairs_of(target, row.value if isinstance(row, ir.Starred) else row)]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from audits.static.analysis.engine import Analysis, Unit
 from audits.static.analysis.values import Ext, ExtInst, Values
-from audits.static.dataflow.flow import Flow, Place, pairs_of
+from audits.static.dataflow.flow import Flow, Place, loop_pairs, pairs_of
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, Scope, lookup_scope
 
@@ -153,6 +153,8 @@ class Bindings:
             return own + [(p, False) for p in self.flow.arguments(fn, name)] if found is not None else own
         module = found.module if found is not None else start.module
         own = [(Place(e, module, None), element) for e, element in self._in(module, module.tree.body).get(name, [])]
+        if start.fn is not None:  # a variable of a comprehension may have the name as well
+            own += [(start.at(e), element) for e, element in self._in(start.fn, start.fn.node.body).get(name, [])]
         return own or [(p, False) for p in self.flow.module_name(module, name)]
 
     def _in(self, owner: object, body: list[ir.Stmt]) -> dict[str, list[tuple[ir.Expr, bool]]]:
@@ -167,6 +169,7 @@ class Bindings:
 
 def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
     pairs: list[tuple[ir.Expr, ir.Expr]] = []
+    rows: list[tuple[ir.Expr, ir.Expr]] = []
     if isinstance(node, ir.Assign) and node.value is not None:
         pairs = [p for t in node.targets for p in pairs_of(t, node.value)]
     elif isinstance(node, ir.NamedExpr):
@@ -174,12 +177,13 @@ def _bound(node: ir.Node) -> Iterator[tuple[str, ir.Expr, bool]]:
     elif isinstance(node, ir.WithItem) and node.target is not None:
         pairs = pairs_of(node.target, node.context)
     elif isinstance(node, (ir.For, ir.CompFor)):
-        pairs = pairs_of(node.target, node.iter)
+        rows = loop_pairs(node.target, node.iter)
+        pairs = rows or pairs_of(node.target, node.iter)
     elif isinstance(node, ir.Match):
         pairs = [(b, node.subject) for c in node.cases for b in c.bindings]
     for target, value in pairs:
         if isinstance(target, ir.Name):
-            yield target.id, value, isinstance(node, (ir.For, ir.CompFor))
+            yield target.id, value, isinstance(node, (ir.For, ir.CompFor)) and not rows
 
 
 def constants(flow: Flow, start: Place) -> set[object]:
@@ -207,8 +211,41 @@ def texts(flow: Flow, start: Place, depth: int = 4) -> set[str]:
             for part in parts:
                 joined = [a + b for a in joined for b in part][:64]
             out.update(joined)
-        elif isinstance(expr, (ir.Sequence, ir.Subscript)) and depth:
-            items = expr.items if isinstance(expr, ir.Sequence) else [expr.value]
-            for item in items:
-                out |= texts(flow, found.at(item), depth - 1)
+        elif depth:
+            for item in _items(flow, found, expr):
+                out |= texts(flow, item, depth - 1)
     return out
+
+
+def _items(flow: Flow, found: Place, expr: ir.Expr) -> Iterator[Place]:
+    # A display stands for what a loop over it yields, a subscript for the entries that it may choose.
+    if isinstance(expr, ir.Sequence):
+        yield from (found.at(i) for i in expr.items)
+    elif isinstance(expr, ir.Dict):
+        yield from (found.at(k) for k in expr.keys if k is not None)
+    elif isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute) and expr.func.attr == "values":
+        for table in behind(flow, found.at(expr.func.value)):
+            yield from (table.at(v) for v in (table.expr.values if isinstance(table.expr, ir.Dict) else ()))
+    elif isinstance(expr, ir.Subscript):
+        key = expr.index.value if isinstance(expr.index, ir.Constant) else None
+        called = expr.value.func if isinstance(expr.value, ir.Call) else None
+        pairs = isinstance(called, ir.Attribute) and called.attr == "items"
+        base = called.value if pairs and isinstance(called, ir.Attribute) else expr.value
+        for table in behind(flow, found.at(base)):
+            if isinstance(table.expr, ir.Dict) and pairs:
+                yield from (table.at(e) for e in (table.expr.keys if key == 0 else table.expr.values) if e is not None)
+            elif isinstance(table.expr, ir.Dict):
+                entries = zip(table.expr.keys, table.expr.values, strict=True)
+                yield from (table.at(v) for k, v in entries if key is None or not isinstance(k, ir.Constant) or k.value == key)
+            else:
+                yield from (table.at(i) for i in _column(table.expr, key))
+
+
+def _column(expr: ir.Expr, key: object) -> list[ir.Expr]:
+    # An item of a sequence, or what unpacking each of its items binds.
+    if not isinstance(expr, ir.Sequence) or not isinstance(key, int):
+        return [expr]
+    rows = [i.items for i in expr.items if isinstance(i, ir.Sequence)]
+    if rows and len(rows) == len(expr.items):
+        return [r[key] for r in rows if -len(r) <= key < len(r)]
+    return [expr.items[key]] if -len(expr.items) <= key < len(expr.items) else expr.items

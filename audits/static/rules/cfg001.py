@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Ext, Inst, Mod, UnknownValue
+from audits.static.analysis.values import Cls, Inst, Mod, UnknownValue
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.findings import Finding
@@ -19,8 +20,9 @@ MANUAL = """\
 A key that is read with a default exists twice: once where it is declared and once where it is read, until the two
 disagree; a key that is declared nowhere is always its default. This rule finds configuration by the names in
 `config.roots` and by the types of what they hold: dataclasses, pydantic and attrs models, NamedTuples, TypedDicts,
-plain classes, module-level dictionaries, modules of constants and argparse namespaces, with everything nested in them,
-under any alias, in helpers and in `self.config`. It reports reading an attribute or key that the class does not
+plain classes, dictionaries and namespaces that are written down, modules of constants and argparse namespaces, with everything
+nested in them, in containers of them, under any alias, in helpers and in `self.config`. What a root name holds of which nothing is
+known, such as the content of a file, is configuration too. It reports reading an attribute or key that the class does not
 declare (fields, properties, methods and inherited members count), `getattr` with a default, `hasattr`, `.get(...)`,
 `in`, and `try ... except AttributeError` around a read - on the configuration or on its dictionary form.
 
@@ -73,6 +75,9 @@ class _Search:
         others = [] if declared else [r for r in receivers if isinstance(r, (Inst, Mod)) and not self._is_config(r)]
         unknown = any(isinstance(r, UnknownValue) for r in receivers)
         schemas = self.configs.schemas(unit, node.value, receivers or None)
+        classes = {self.configs.of_class[r.cls] for r in receivers if isinstance(r, Cls) and r.cls in self.configs.of_class}
+        if len(classes) == len(receivers):
+            schemas = schemas or classes
         if others or (not declared and unknown and len(receivers) > 1 and not self.configs.rooted(node.value)):
             return
         message = self._undeclared(schemas, node.attr)
@@ -116,12 +121,12 @@ class _Search:
 
     def _call(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         names = usage.called_names(unit, call)
-        given = usage.positional(call)
+        given = usage.positional(call) or self._starred(unit, call)
         if names & {"builtins.getattr", "builtins.hasattr"} and len(given) >= 2:
-            schemas = self._configuration(unit, given[0])
+            schemas = self.configs.sections(unit, given[0])
             if schemas and "builtins.hasattr" in names:
                 yield call, "hasattr on configuration asks for a key that may not be declared"
-            elif schemas and (len(given) > 2 or len(call.args) > 2):
+            elif schemas and max(len(given), len(call.args)) > 2:
                 yield call, "getattr with a default on configuration hides an undeclared key"
             elif schemas:
                 for text in sorted(usage.texts(self.flow, usage.place(unit, given[1]))):
@@ -132,30 +137,24 @@ class _Search:
             yield from self._get(unit, call, call.func)
         yield from self._getter(unit, call)
 
+    def _starred(self, unit: Unit, call: ir.Call) -> list[ir.Expr]:
+        # getattr(*arguments), where the function writes the arguments down.
+        if len(call.args) != 1 or call.args[0].star != "*":
+            return []
+        found = [p for p in usage.behind(self.flow, usage.place(unit, call.args[0].value)) if p.fn is unit.fn]
+        return found[0].expr.items if len(found) == 1 and isinstance(found[0].expr, ir.Sequence) else []
+
     def _get(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
-        schemas = self._configuration(unit, func.value)
+        schemas = self.configs.sections(unit, func.value)
         if any(s.cls is not None and not s.mapping and func.attr in s.members for s in schemas):
             return
-        if not schemas and self._plain_root(unit, func.value):
+        known = [s for s in schemas or self.configs.dumped(unit, func.value) if s.closed or s.open]
+        if known and (func.attr == "get" or len(call.args) > 1):
             yield call, f".{func.attr}() on configuration hides an undeclared key"
-            return
-        closed = [s for s in schemas or self.configs.dumped(unit, func.value) if s.closed]
-        if closed and (func.attr == "get" or len(call.args) > 1):
-            yield call, f".{func.attr}() on configuration hides an undeclared key"
-
-    def _plain_root(self, unit: Unit, expr: ir.Expr) -> bool:
-        # A dictionary under a root name, of which no schema is known, whether it is a parameter or comes from a file.
-        if not isinstance(expr, ir.Name) or expr.id not in self.configs.roots:
-            return False
-        values = self.configs.values(unit, expr)
-        return not any(isinstance(v, (Inst, Mod, Ext)) for v in values)
-
-    def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        return self.configs.certain(unit, expr)
 
     def _getter(self, unit: Unit, call: ir.Call) -> Iterator[tuple[ir.Node, str]]:
         # operator.attrgetter("section.key")(config)
-        if not call.args or not self.configs.schemas(unit, call.args[0].value):
+        if not call.args or not self._getters or not self.configs.schemas(unit, call.args[0].value):
             return
         for made in usage.behind(self.flow, usage.place(unit, call.func), 2):
             if (
@@ -164,19 +163,53 @@ class _Search:
                 and call.args
             ):
                 schemas = self.configs.schemas(unit, call.args[0].value)
-                for text in usage.texts(self.flow, made.at(made.expr.args[0].value)) if made.expr.args else ():
-                    for part in text.split("."):
-                        message = self._undeclared(schemas, part)
-                        if message is not None:
-                            yield call, message
-                        schemas = {n for s in schemas for n in s.nested.get(part, ())}
+                for path in (a.value for a in made.expr.args):
+                    for text in usage.texts(self.flow, made.at(path)):
+                        yield from ((call, m) for m in self._along(schemas, text.split(".")))
+
+    @cached_property
+    def _getters(self) -> bool:
+        return any("operator.attrgetter" in usage.called_names(u, c) for u in usage.cold_units(self.configs.analysis) for c in u.calls)
+
+    def _along(self, schemas: set[Schema], path: list[str]) -> Iterator[str]:
+        for part in path:
+            message = self._undeclared(schemas, part)
+            if message is not None:
+                yield message
+            schemas = {n for s in schemas for n in s.nested.get(part, ())}
 
     def _membership(self, unit: Unit, node: ir.Compare) -> Iterator[tuple[ir.Node, str]]:
+        if not isinstance(node.left, ir.Constant) or not isinstance(node.left.value, str):
+            return
         for expr in node.comparators:
-            schemas = self.configs.certain(unit, expr) or self.configs.dumped(unit, expr)
-            text = isinstance(node.left, ir.Constant) and isinstance(node.left.value, str)
-            if text and (schemas or self._plain_root(unit, expr)):
+            schemas = self.configs.sections(unit, expr)
+            asked = any(self._indexed(expr) if s.open else not s.is_tuple and "__contains__" not in s.members for s in schemas)
+            if asked or self.configs.dumped(unit, expr):
                 yield node, "asking whether configuration has a key hides an undeclared one"
+
+    def _indexed(self, expr: ir.Expr) -> bool:
+        # A part of configuration of which nothing is known may be a list of names: what is asked must be taken by name elsewhere.
+        path = self._path(expr)
+        return path == "" or path in self._indexed_paths
+
+    @cached_property
+    def _indexed_paths(self) -> set[str | None]:
+        # The parts of root names that are indexed by text anywhere.
+        return {
+            self._path(base)
+            for unit in usage.cold_units(self.configs.analysis)
+            for node in usage.own_nodes(unit)
+            for base, key in _entries(node)
+            if isinstance(key, ir.Constant) and isinstance(key.value, str)
+        } - {None}
+
+    def _path(self, expr: ir.Expr) -> str | None:
+        if ir.last_name(expr) in self.configs.roots:
+            return ""
+        base = self._path(expr.value) if isinstance(expr, (ir.Subscript, ir.Attribute)) else None
+        if base is None or (isinstance(expr, ir.Subscript) and not isinstance(expr.index, ir.Constant)):
+            return None
+        return f"{base}.{expr.attr if isinstance(expr, ir.Attribute) else getattr(getattr(expr, 'index', None), 'value', None)}"
 
     def _attempt(self, unit: Unit, node: ir.Try) -> Iterator[tuple[ir.Node, str]]:
         for handler in node.handlers:
@@ -185,11 +218,18 @@ class _Search:
             if not caught & {"AttributeError", "KeyError"} or any(isinstance(n, ir.Raise) for n in ir.walk_own(handler.body)):
                 continue
             for inner in ir.walk_own(node.body):
-                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.certain(unit, inner.value):
+                if "AttributeError" in caught and isinstance(inner, ir.Attribute) and self.configs.sections(unit, inner.value):
                     yield inner, "a handler of AttributeError around a read of configuration hides an undeclared key"
                 elif "KeyError" in caught and isinstance(inner, ir.Subscript):
-                    if any(s.mapping for s in self.configs.schemas(unit, inner.value)):
+                    if any(s.mapping for s in self.configs.sections(unit, inner.value)) or self.configs.dumped(unit, inner.value):
                         yield inner, "a handler of KeyError around a read of configuration hides an undeclared key"
+
+
+def _entries(node: ir.Node) -> Iterator[tuple[ir.Expr, ir.Expr]]:
+    if isinstance(node, ir.Subscript):
+        yield node.value, node.index
+    elif isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr in ("get", "pop") and node.args:
+        yield node.func.value, node.args[0].value
 
 
 _CONFIG = (
@@ -212,6 +252,7 @@ _PYDANTIC = (
     "from pydantic import BaseModel\nclass TrainConfig(BaseModel):\n    lr: float = 0.1\n    epochs: int = 3\n"
     "class Config(BaseModel):\n    train: TrainConfig = TrainConfig()\n    seed: int = 0\n"
 )
+_SEVERAL = _CONFIG + "    stages: list[TrainConfig] = field(default_factory=list)\n    named: dict[str, list[TrainConfig]] | None = None\n"
 _INVALID = (
     Case("roots that match nothing", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
     _case("an undeclared key", "return config.learning_rate"),
@@ -234,6 +275,35 @@ _INVALID = (
     _case("get on a root of which nothing is known", "return config.get('lr', 0.1)", arguments="config"),
     _case("a handler instead of a default", "try:\n        return config.train.momentum\n    except AttributeError:\n        return 0.9"),
     _case("attrgetter", "return operator.attrgetter('train.momentum')(config)", head="import operator\n"),
+    _case("a section in a list of sections", "return [t.momentum for t in config.stages]", config=_SEVERAL),
+    _case("a section in a queue", "queue = deque(config.stages)\n    return queue.popleft().momentum",
+          head="from collections import deque\n", config=_SEVERAL),
+    _case("a section in a dictionary of lists", "for name, ts in config.named.items():\n        for t in ts:\n"
+            "            print(name, t.momentum)",
+          config=_SEVERAL),
+    _case("a section beside another value in a loop", "for x, t in zip(xs, config.stages):\n        print(x, t.momentum)",
+          arguments="config: Config, xs", config=_SEVERAL),
+    _case("one of several sections", "return (config.stages[0] if x else config.train).momentum",
+          arguments="config: Config, x", config=_SEVERAL),
+    _case("an item of its nested dictionary", "return asdict(config)['train']['momentum']", head="from dataclasses import asdict\n"),
+    _case("a name from a table", "return {n: getattr(config.train, k) for n, k in NAMES.items()}",
+          head="NAMES = {'rate': 'lr', 'm': 'momentum'}\n"),
+    _case("several paths of attrgetter", "return operator.attrgetter('seed', 'train.momentum')(config)", head="import operator\n"),
+    _case("arguments in a tuple", "wanted = (config.train, 'lr', 0.1)\n    return getattr(*wanted)"),
+    _case("of the class", "return Config.sead"),
+    _case("getattr in a helper that others use too", "return opt(config.train), opt(x)", arguments="config: Config, x",
+          head="def opt(s):\n    return getattr(s, 'lr', 0.1)\n"),
+    _single("a section of a file", "import tomllib\ndef load(path):\n    return tomllib.loads(path.read_text())\nclass Run:\n"
+            "    def __init__(self, path):\n        self.config = load(path)\n    def lr(self):\n        part = self.config['train']\n"
+            "        return part.get('lr', 0.1)\n"),
+    _single("a part that is asked and then taken", "def step(config):\n"
+            "    return config['train']['amp'] if 'amp' in config['train'] else False\n"),
+    _single("a namespace that is written down", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(lr=0.1)\n"
+            "def step():\n    config = make()\n    return config.momentum\n"),
+    _single("a namespace of another module's parser", "from pkg.cli import parser\ndef main(argv):\n"
+            "    config = parser().parse_args(argv)\n"
+            "    return run(config)\ndef run(o):\n    return o.momentum\n",
+            cli="import argparse\ndef parser():\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n    return p\n"),
     _single("a dictionary", "config = {'lr': 0.1}\ndef step(x):\n    return config['momentum']\n"),
     _single("a TypedDict", "from typing import TypedDict\nclass Config(TypedDict):\n    lr: float\ndef step(config: Config):\n"
             "    return config['momentum']\n"),
@@ -251,6 +321,21 @@ _VALID = (
           head="from dataclasses import fields\n"),
     _case("a subclass", "return config.extra", arguments="config: Sub", head="class Sub(Config):\n    extra: int = 3\n"),
     _case("methods of values", "return config.train.lr.hex(), config.seed.bit_length()"),
+    _case("the methods of containers", "return len(config.stages), config.named.get('a'), config.stages.count(3), [*config.named]",
+          config=_SEVERAL),
+    _case("sections by their name", "groups = defaultdict(list)\n    for t in config.stages:\n        groups[t.lr].append(t)\n"
+            "    return groups",
+          head="from collections import defaultdict\n", config=_SEVERAL),
+    _case("a list that holds sections", "out = []\n    out.append(config.train)\n    return out.count(config.train)"),
+    _case("a dictionary that holds a section", "out = {'train': config.train, 'notes': []}\n    out['notes'].append(3)\n    return out"),
+    _case("a label beside each name", "return {label: getattr(config.train, k) for k, label in (('lr', 'Rate'), ('epochs', 'Passes'))}"),
+    _single("a list of names in a file", "def step(config):\n    return 'mse' in config['losses']\n"),
+    _single("a path under a root name", "from pathlib import Path\ndef step(config: Path):\n    return getattr(config, 'anchor', '')\n"),
+    _case("an option of that name", "return args.config.exists()", arguments="args",
+          head="import argparse\ndef parser():\n    p = argparse.ArgumentParser()\n    p.add_argument('--config')\n    return p\n"),
+    _single("a parser that helpers fill", "import argparse\nfrom pkg.more import fill\ndef main(argv):\n    p = argparse.ArgumentParser()\n"
+            "    fill(p)\n    p.add_argument('--seed')\n    config = p.parse_args(argv)\n    return config.lr, config.seed\n",
+            more="def fill(p):\n    p.add_argument('--lr')\n"),
     _case("another dictionary", "d = {'a': config.seed}\n    return d.get('a', 1)"),
     _single("a class from outside", "from foreign import Config\ndef step(config: Config):\n    return config.anything\n"),
     _single("a declared argument",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Cls, Ext, ExtInst, Mod, UnknownValue
+from audits.static.analysis.values import Cls, Ext, ExtInst, Mod, UnknownValue, Values
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.findings import Finding
@@ -24,8 +25,9 @@ packages: as an attribute of that class or of something of which nothing is know
 
 These are no reads: writing it; declaring, validating or copying it (constructors, validators, `__post_init__`,
 `replace`); dumping, hashing or printing the whole section; walking over all fields under computed names, as a command
-line does; reading it only to throw it away (`_ = config.x`); and a property or method of the class that is itself never
-used. `**section` into a constructor of configuration is a copy as well.
+line does; reading it only to throw it away (`_ = config.x`) or to hand it on under its own name (`Section(x=config.x)`); a
+private function that nothing mentions; and a property or method of the class that is itself never used. `**section` into
+a constructor of configuration is a copy as well.
 """
 _TEXT_FIELD = re.compile(r"\{[\w.\[\]]*\.(\w+)")
 _SELF_CALLED = re.compile(r"^__(?!init__|post_init__|setattr__|repr__|str__|hash__|eq__|new__|attrs_\w+__|setstate__)\w+__$")
@@ -62,8 +64,11 @@ class _Reads:
         self.known: set[tuple[Schema, str]] = set()
         self.anywhere: set[str] = set()
         self.inside: dict[FunctionInfo, set[str]] = {}
-        for unit in usage.cold_units(configs.analysis):
-            self._unit(unit)
+        units = usage.cold_units(configs.analysis)
+        mentioned = _mentions(units)
+        for unit in units:
+            if not _is_dead(unit, mentioned):
+                self._unit(unit)
         self._spread()
 
     def reads(self, schema: Schema, key: str) -> bool:
@@ -90,7 +95,7 @@ class _Reads:
 
     def _unit(self, unit: Unit) -> None:
         own = _method_of_config(self.configs, unit.fn)
-        dropped = _dropped(unit)
+        dropped = _dropped(unit) | self._copied(unit)
         for node in usage.own_nodes(unit):
             if id(node) in dropped:
                 continue
@@ -102,7 +107,7 @@ class _Reads:
                 self._call(unit, node, own)
             elif isinstance(node, ir.Constant) and isinstance(node.value, str) and "{" in node.value:
                 self.anywhere.update(_TEXT_FIELD.findall(node.value))
-            elif isinstance(node, ir.Match):
+            elif isinstance(node, ir.Match) and ir.dotted(node.subject) is None:
                 for case in node.cases:
                     for test in case.tests:
                         self._all_of(_classes(self.configs, unit, test))
@@ -118,9 +123,13 @@ class _Reads:
             return
         self.known |= {(s, key) for s in schemas}
 
+    def _schemas(self, unit: Unit, expr: ir.Expr, values: Values | None = None) -> set[Schema]:
+        # Without configuration of which nothing is known: what is read of that may be a key of any.
+        return {s for s in self.configs.schemas(unit, expr, values) if not s.open}
+
     def _attribute(self, unit: Unit, node: ir.Attribute, own: FunctionInfo | None) -> None:
         receivers = unit.receivers.get(node, frozenset())
-        schemas = self.configs.schemas(unit, node.value, receivers or None)
+        schemas = self._schemas(unit, node.value, receivers or None)
         classes = {self.configs.of_class[r.cls] for r in receivers if isinstance(r, Cls) and r.cls in self.configs.of_class}
         modules = {self.configs.of_module[r.module] for r in receivers if isinstance(r, Mod) and r.module in self.configs.of_module}
         if schemas or classes or modules:
@@ -129,13 +138,16 @@ class _Reads:
             self.anywhere.add(node.attr)
 
     def _subscript(self, unit: Unit, node: ir.Subscript) -> None:
-        schemas = self.configs.schemas(unit, node.value)
+        schemas = self._schemas(unit, node.value)
         if isinstance(node.index, ir.Constant) and isinstance(node.index.value, str):
             dumped = self.configs.dumped(unit, node.value)
             if schemas or dumped:
                 self.known |= {(s, node.index.value) for s in schemas | dumped}
             else:
                 self._key_of_any_dictionary(unit, node, node.index.value)
+        elif isinstance(node.index, ir.Constant) and isinstance(node.index.value, int) and not isinstance(node.index.value, bool):
+            for schema in schemas:  # of a NamedTuple, and what a class pattern takes by position
+                self.known |= {(schema, key) for key in [*schema.keys][node.index.value :][:1]}
         elif any(s.is_tuple for s in schemas):
             self._all_of(schemas)
         elif any(s.mapping for s in schemas):
@@ -145,14 +157,15 @@ class _Reads:
     def _key_of_any_dictionary(self, unit: Unit, node: ir.Subscript, key: str) -> None:
         # A dictionary of which nothing is known may be the one that a root name holds.
         values = self.configs.values(unit, node.value)
-        if isinstance(node.value, (ir.Name, ir.Attribute)) and all(isinstance(v, UnknownValue) for v in values):
+        unknown = any(s.open for s in self.configs.schemas(unit, node.value))
+        if unknown or (isinstance(node.value, (ir.Name, ir.Attribute)) and all(isinstance(v, UnknownValue) for v in values)):
             self.known |= {(s, key) for s in self.configs.dictionaries}
 
     def _call(self, unit: Unit, call: ir.Call, own: FunctionInfo | None) -> None:
         names = usage.called_names(unit, call)
         given = usage.positional(call)
         if "builtins.getattr" in names and len(given) >= 2:
-            schemas = self.configs.schemas(unit, given[0])
+            schemas = self._schemas(unit, given[0])
             for text in usage.texts(self.flow, usage.place(unit, given[1])):
                 if schemas:
                     self._add(schemas, text, own, given[0])
@@ -165,11 +178,11 @@ class _Reads:
                 if isinstance(node, ir.Constant) and isinstance(node.value, str):
                     self.anywhere.update(node.value.split("."))
         if isinstance(call.func, ir.Attribute) and call.func.attr in ("get", "pop", "__getitem__") and given:
-            schemas = self.configs.schemas(unit, call.func.value) | self.configs.dumped(unit, call.func.value)
+            schemas = self._schemas(unit, call.func.value) | self.configs.dumped(unit, call.func.value)
             self.known |= {(s, t) for s in schemas for t in usage.texts(self.flow, usage.place(unit, given[0]))}
         for arg in call.args:
             if arg.star and not self._copies(unit, call):
-                schemas = {s for s in self.configs.schemas(unit, arg.value) if s.is_tuple or arg.star == "**"}
+                schemas = {s for s in self._schemas(unit, arg.value) if s.is_tuple or arg.star == "**"}
                 self._all_of(schemas | self.configs.dumped(unit, arg.value))
 
     def _copies(self, unit: Unit, call: ir.Call) -> bool:
@@ -178,11 +191,20 @@ class _Reads:
         made = any(isinstance(c, Cls) and c.cls in self.configs.of_class for c in callees)
         return made or any(isinstance(c, Ext) and c.name in ("dataclasses.replace", "builtins.dict", "attrs.evolve") for c in callees)
 
+    def _copied(self, unit: Unit) -> set[int]:
+        # `Section(key=old.key)` hands a key on under its own name.
+        return {
+            id(arg.value)
+            for call in unit.calls
+            for arg in call.args
+            if isinstance(arg.value, ir.Attribute) and arg.keyword == arg.value.attr and self._copies(unit, call)
+        }
+
     def _unpacked(self, unit: Unit, node: ir.Assign | ir.For) -> None:
         source = node.value if isinstance(node, ir.Assign) else node.iter
         target = node.targets[0] if isinstance(node, ir.Assign) else node.target
         if source is not None and (isinstance(target, ir.Sequence) or isinstance(node, ir.For)):
-            self._all_of({s for s in self.configs.schemas(unit, source) if s.is_tuple})
+            self._all_of({s for s in self._schemas(unit, source) if s.is_tuple})
 
     def _imported(self, unit: Unit, node: ir.ImportFrom) -> None:
         module = self.configs.context.project.modules.get(unit.module.absolute(node.module, node.level))
@@ -191,6 +213,31 @@ class _Reads:
 
     def _all_of(self, schemas: set[Schema]) -> None:
         self.known |= {(s, key) for s in schemas for key in s.keys}
+
+
+def _mentions(units: list[Unit]) -> Counter[str]:
+    """How often each word is used as a name, an attribute, an import or a text."""
+    out: Counter[str] = Counter()
+    for unit in units:
+        for node in usage.own_nodes(unit):
+            if isinstance(node, ir.Name):
+                out[node.id] += 1
+            elif isinstance(node, ir.Attribute):
+                out[node.attr] += 1
+            elif isinstance(node, ir.ImportFrom):
+                out.update(name for name, _ in node.names)
+            elif isinstance(node, ir.Constant) and isinstance(node.value, str):
+                out.update(node.value.replace(".", " ").split())
+    return out
+
+
+def _is_dead(unit: Unit, mentioned: Counter[str]) -> bool:
+    # A private or a nested function that nothing mentions never runs; anything else may be called from outside.
+    fn = unit.fn
+    if fn is None or fn.node.decorators or fn.node.name.startswith("__"):
+        return False
+    hidden = fn.node.name.startswith("_") or (fn.enclosing is not None and fn.cls is None)
+    return hidden and fn.node.name.isidentifier() and not mentioned[fn.node.name]
 
 
 def _says_nothing(value: object) -> bool:
@@ -255,6 +302,12 @@ _INVALID = (
           "class Net:\n    def __init__(self):\n        self.extra = 3\n    def go(self):\n        return self.extra\n"),
     _case("thrown away", "def drop(config: Config):\n    _ = config.train.extra\n"),
     _case("only copied", "from dataclasses import asdict\ndef copy(config: Config):\n    return TrainConfig(**asdict(config.train))\n"),
+    _case("only handed on under its own name", "def copied(config: Config):\n    return TrainConfig(extra=config.train.extra)\n"),
+    _case("beside the key that a pattern takes", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(lr=rate):\n"
+            "            return rate\n"),
+    _case("read by a private function that nothing mentions", "def _left(config: Config):\n    return config.train.extra\n"),
+    _single("a namespace that is written down", "from types import SimpleNamespace\nconfig = SimpleNamespace(lr=0.1, extra=3)\n"
+            "def step():\n    return config.lr\n"),
     _single("a dictionary", "config = {'lr': 0.1, 'extra': 3}\ndef step(x):\n    return config['lr']\n"),
     _single("a module", "from pkg import config\ndef step(x):\n    return config.LR\n", config="LR = 0.1\nEXTRA = 3\n"),
     _single("a namespace", "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n"
@@ -270,6 +323,9 @@ _VALID = (
           "    return other.run(**asdict(config.train))\n"),
     _case("a subscript of its dictionary", "def use(config: Config):\n    return vars(config.train)['extra']\n"),
     _case("attrgetter", "import operator\nuse = operator.attrgetter('train.extra')\n"),
+    _case("a pattern by position", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(_, e):\n            return e\n"),
+    _case("read by a private function", "def _part(config: Config):\n    return config.train.extra\ndef use(config: Config):\n"
+            "    return _part(config)\n"),
     _case("a pattern", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(extra=e):\n            return e\n"),
     _single("a class that is no configuration", "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int\n    y: int\n"
             "def step(p: Point):\n    return p.x\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from audits.static.analysis.engine import Unit
@@ -14,27 +15,31 @@ from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
 from audits.static.subjects.config_schema import Schema, stored
-from audits.static.subjects.configs import Configs, configs_of
+from audits.static.subjects.configs import PARSED, Configs, configs_of
 
 MANUAL = """\
 Configuration that changes while a program runs means different things to those who read it early and late, and a
 search whose trials change the shared one compares nothing. This rule reports every write to what CFG001 takes for
 configuration, under any alias and in any helper: assignment and augmented assignment to an attribute, `del`, targets of
-loops and `with`, `setattr`, `object.__setattr__`, `delattr`, writes through `__dict__` and `vars`, item assignment
-and mutating methods on its dictionaries and on the containers that it holds (`config.layers.append(...)`).
+loops and `with`, `setattr`, `object.__setattr__`, `delattr`, `config.__init__(...)`, writes through `__dict__` and `vars`, item
+assignment and mutating methods and functions on its dictionaries and on the containers that it holds (`config.layers.append(...)`,
+`shuffle(config.layers)`). A helper is judged by each of its calls.
 
-Building is no writing: constructors, `__post_init__` and validators of the class itself. Nor is changing a copy that the
+Building is no writing: constructors, `__post_init__` and validators of the class itself, and the function that reads a file.
+Nor is changing a copy that the
 function has just made - `deepcopy`, or the first level of `copy`, `replace` and `model_copy`, whose sections and
 containers are still shared - nor a dictionary made by `asdict`, `model_dump` or `dict`.
 """
 _MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "sort", "reverse", "update", "setdefault", "add", "discard",
      "__setitem__", "__delitem__", "__iadd__", "__ior__", "appendleft", "popleft", "difference_update", "intersection_update",
-     "symmetric_difference_update", "rotate"}
+     "symmetric_difference_update", "rotate", "fill", "merge_with", "merge_from_file", "merge_from_list", "merge_from_dict"}
 )  # fmt: skip
+_CHANGING = re.compile(r"^(.*\.)?(shuffle|heapify|heappush|heappop|heapreplace|heappushpop|insort|insort_left|insort_right)$")
+_IN_PLACE = re.compile(r"^[a-z]\w*[a-z\d]_$")  # mul_, fill_
 _SETTERS = {
     "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
-    "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__",
+    "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__", "omegaconf.OmegaConf.update",
 }  # fmt: skip
 _DEEP = frozenset({"deepcopy", "__new__", "loads"})
 _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
@@ -91,6 +96,8 @@ class _Search:
             yield from self._setter(unit, call, given[0])
         elif "functools.partial" in names and len(given) > 1 and usage.outside_names(self.configs.analysis, unit, given[0]) & _SETTERS:
             yield from self._setter(unit, call, given[1])
+        elif given and _CHANGING.match(ir.last_name(call.func)) and self._contained(unit, given[0]):
+            yield call, "a container of configuration is changed in place"
         elif any(n.rpartition(".")[2] in _MUTATORS and n.startswith("builtins.") and n.count(".") == 2 for n in names) and given:
             if self._contained(unit, given[0]) or self._dictionary(unit, given[0]):
                 yield call, "a container of configuration is changed in place"
@@ -101,7 +108,7 @@ class _Search:
         schemas = self._configuration(unit, owner)
         if schemas and not self._own(unit, owner) and not self._fresh(unit, owner, deep=False):
             yield call, f"an attribute of {_name(schemas)} is set"
-        elif self._contained(unit, owner):
+        elif self._contained(unit, owner) or self._namespace(unit, owner):
             yield call, "a container of configuration is changed in place"
 
     def _method(self, unit: Unit, call: ir.Call, func: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
@@ -109,14 +116,18 @@ class _Search:
             schemas = self._configuration(unit, func.value)
             if schemas and not self._own(unit, func.value) and not self._fresh(unit, func.value, deep=False):
                 yield call, f"an attribute of {_name(schemas)} is set"
-        elif func.attr in _MUTATORS:
+        elif func.attr in ("__init__", "__setstate__"):
+            schemas = {s for s in self._configuration(unit, func.value) if s.cls is not None}
+            if schemas and not self._own(unit, func.value):
+                yield call, f"{_name(schemas)} is made once more in place"
+        elif func.attr in _MUTATORS or (_IN_PLACE.match(func.attr) and isinstance(func.value, (ir.Name, ir.Attribute))):
             if self._namespace(unit, func.value) or self._dictionary(unit, func.value) or self._contained(unit, func.value):
                 yield call, f".{func.attr}() changes configuration in place"
 
     # -- what is written
 
     def _configuration(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
-        return self.configs.certain(unit, expr)
+        return self.configs.sections(unit, expr)
 
     def _own(self, unit: Unit, expr: ir.Expr) -> bool:
         # `self` in what makes the object, and an object that a factory of the class has just made.
@@ -163,9 +174,7 @@ class _Search:
             if not isinstance(found.expr, ir.Attribute):
                 continue
             inside = self.flow.unit(found)
-            schemas = {
-                s for s in self._configuration(inside, found.expr.value) if found.expr.attr in s.keys and found.expr.attr not in s.nested
-            }
+            schemas = {s for s in self._configuration(inside, found.expr.value) if _may_change(s, found.expr.attr)}
             if typed:
                 schemas = {s for s in schemas if found.expr.attr in s.container_keys}
             if schemas and not self._own(inside, found.expr.value) and not self._fresh(inside, found.expr.value, deep=True):
@@ -177,8 +186,25 @@ class _Search:
 
     # -- copies
 
+    def _loaded_here(self, unit: Unit, expr: ir.Expr, schemas: set[Schema]) -> bool:
+        # What the function itself has just read from a file or written down is still being built.
+        while isinstance(expr, (ir.Attribute, ir.Subscript)):
+            expr = expr.value
+        if not isinstance(expr, ir.Name) or unit.fn is None or any(s.cls is not None for s in schemas):
+            return False
+        found = [p for p, element in self.configs.bindings.of(usage.place(unit, expr), expr.id) if not element]
+        return bool(found) and all(p.fn is unit.fn and self._from_outside(unit, p.expr) for p in found)
+
+    def _from_outside(self, unit: Unit, expr: ir.Expr) -> bool:
+        if isinstance(expr, ir.Call):
+            callees = unit.calls.get(expr, frozenset())
+            return ir.last_name(expr.func) not in PARSED and not any(isinstance(c, (Func, Cls, Inst)) for c in callees)
+        return isinstance(expr, (ir.Dict, ir.Comprehension))
+
     def _fresh(self, unit: Unit, expr: ir.Expr, *, deep: bool) -> bool:
         """Whether the function has just made the copy that is written; below its first level only a deep one is its own."""
+        if self._loaded_here(unit, expr, self._configuration(unit, expr)):
+            return True
         root = expr
         while isinstance(root, (ir.Attribute, ir.Subscript)):
             if isinstance(root, ir.Attribute) and not self.configs.schemas(unit, root.value):
@@ -192,8 +218,17 @@ class _Search:
             return bool(own) and all(self._made(p, unit, deep=deep) for p in own)
         if isinstance(root, ir.Name) and self._kept(unit, root):
             return False
+        if isinstance(root, ir.Name) and self._part_of_copy(unit, root):
+            return True
         found = self.copies.of(usage.place(unit, root))
         return bool(found) and all(self._made(p, unit, deep=deep) and self._nearby(p, unit) for p in found)
+
+    def _part_of_copy(self, unit: Unit, name: ir.Name) -> bool:
+        # `for section in copied.sections:` takes parts of the function's own deep copy.
+        bound = self.configs.bindings.of(usage.place(unit, name), name.id)
+        if not bound or not all(element and p.fn is unit.fn for p, element in bound):
+            return False
+        return all(self._fresh(unit, source, deep=True) for p, _ in bound for source in _iterated(p.expr))
 
     def _kept(self, unit: Unit, name: ir.Name) -> bool:
         # A copy that an object or a container holds already is no longer the function's own.
@@ -225,6 +260,22 @@ class _Search:
         return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)
 
 
+def _may_change(schema: Schema, key: str) -> bool:
+    # What a key holds, unless that is a section, whose own keys are told apart.
+    return schema.open or (key in schema.keys and (key not in schema.nested or key in schema.several))
+
+
+def _iterated(expr: ir.Expr) -> list[ir.Expr]:
+    # What a loop goes through, without what only numbers, sorts or pairs it.
+    while isinstance(expr, ir.Subscript):
+        expr = expr.value
+    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute):
+        return [expr.func.value]
+    if isinstance(expr, ir.Call):
+        return [a.value for a in expr.args[:1]]
+    return [expr]
+
+
 def _is_copy(place: Place) -> bool:
     return isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in _DEEP | _SHALLOW
 
@@ -237,6 +288,7 @@ _CONFIG = (
     "from dataclasses import dataclass, field\n@dataclass\nclass TrainConfig:\n    lr: float = 0.1\n"
     "    tags: list = field(default_factory=list)\n    extra: dict = field(default_factory=dict)\n"
     "@dataclass\nclass Config:\n    train: TrainConfig = field(default_factory=TrainConfig)\n    seed: int = 0\n"
+    "    stages: list[TrainConfig] = field(default_factory=list)\n    fixed: tuple[TrainConfig, ...] = ()\n"
 )
 
 
@@ -247,7 +299,11 @@ def _case(name: str, body: str, *, arguments: str = "config: Config", head: str 
     return Case(name, {"pkg/__init__.py": "", "pkg/config.py": _CONFIG + more, "pkg/step.py": f"{source}    {body}\n"})
 
 
-_INVALID = (
+def _single(name: str, source: str) -> Case:
+    return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source})
+
+
+_INVALID: tuple[Case, ...] = (
     _case("a copy that an object holds already", "copied = replace(config)\n    t = Keeps(copied)\n    copied.seed = 3\n    return t",
           head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
     Case(
@@ -297,6 +353,34 @@ _INVALID = (
         "def change(given):\n    given.seed = 3\nTABLE = {'full': change}\n")),
     _case("right after the constructor", "config = Config()\n    config.seed = 3\n    return config", arguments="x"),
 )  # fmt: skip
+_INVALID += (
+    _case("a list of sections", "config.stages.append(TrainConfig())"),
+    _case("a section of a list", "for stage in config.stages:\n        stage.lr = 3"),
+    _case("a section under a property", "return x", arguments="x", head=(
+        "class Trainer:\n    def __init__(self, config: Config):\n        self.config = config\n    @property\n    def part(self):\n"
+        "        return self.config.train\n    def run(self):\n        self.part.lr = 1\n")),
+    _case("a helper that others use too", "put(config, 'seed'), put(x, 'seed')", arguments="config: Config, x",
+          head="def put(o, name):\n    setattr(o, name, 3)\n"),
+    _case("a walk along a path", "put(config, 'train.lr')", head=(
+        "def put(node, path):\n    *parts, last = path.split('.')\n    for part in parts:\n        node = getattr(node, part)\n"
+        "    setattr(node, last, 3)\n")),
+    _case("one of the rows of a loop", "for o, name in ((x, 'a'), (config.train, 'lr')):\n        setattr(o, name, 3)",
+          arguments="config: Config, x"),
+    _case("shuffled", "rng.shuffle(config.train.tags)", arguments="config: Config, rng"),
+    _case("a heap", "heapq.heappush(config.train.tags, 3)", head="import heapq\n"),
+    _case("made once more", "config.__init__(seed=3)"),
+    _case("its dictionary through a function", "operator.setitem(vars(config), 'seed', 3)", head="import operator\n"),
+    _case("a generator of sections", "for part in parts(config):\n        part.lr = 3",
+          head="def parts(config: Config):\n    yield from config.stages\n"),
+    _single("a file's content under a field", "import tomllib\ndef load(path):\n    return tomllib.loads(path.read_text())\nclass Run:\n"
+            "    def __init__(self, path):\n        self.config = load(path)\n    def fix(self):\n        part = self.config['train']\n"
+            "        part['lr'] = 3\n"),
+    _single("parsed arguments in a helper", "import argparse\ndef main(argv):\n    p = argparse.ArgumentParser()\n"
+            "    p.add_argument('--lr')\n"
+            "    config = p.parse_args(argv)\n    fix(config)\ndef fix(o):\n    o.lr = 3\n"),
+    _single("a namespace", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(part=SimpleNamespace(lr=0.1))\n"
+            "def step():\n    config = make()\n    config.part.lr = 3\n"),
+)  # fmt: skip
 _VALID = (
     _case("a copy that is changed before an object holds it", "copied = replace(config)\n    copied.seed = 3\n    return Keeps(copied)",
           head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
@@ -309,6 +393,13 @@ _VALID = (
     _case("another object", "model.seed = config.seed\n    model.tags.append(config.seed)", arguments="model, config: Config"),
     _case("what holds it", "holder.config = config", arguments="holder, config: Config"),
     _case("a list of values", "out = [config.seed]\n    out.append(config.train.lr)\n    return out"),
+    _case("the sections of a deep copy", "c = copy.deepcopy(config)\n    for stage in c.stages:\n        stage.lr = 3\n    return c"),
+    _case("a list made of its list", "tags = [t for t in config.train.tags]\n    tags[0] = 3\n    return tags"),
+    _case("a tuple that grows", "stages = config.fixed\n    stages += (TrainConfig(),)\n    return stages"),
+    _case("a dictionary that holds a section", "out = {}\n    out['train'] = config.train\n    out.setdefault('notes', []).append(3)\n"
+            "    return out"),
+    _single("a file's content that is being read", "import tomllib\ndef load(path):\n    config = tomllib.loads(path.read_text())\n"
+            "    config['path'] = str(path)\n    return config\n"),
     _case("building", "return Config()", more="    def __post_init__(self):\n        object.__setattr__(self, 'seed', 3)\n"),
 )  # fmt: skip
 

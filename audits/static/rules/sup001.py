@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 
 from audits.static.context import Context
@@ -42,10 +43,16 @@ def _faults(comment: Suppression, known: set[str], checked: set[str], today: dt.
             yield f"the suppression names {code!r}, which is no rule"
         elif code in checked and code not in comment.used:
             yield f"the suppression of {code} allows nothing; remove it"
-    if not comment.reason:
+    if not _says_why(comment.reason):
         yield 'the suppression gives no reason; write reason="…"'
     if comment.expired(today):
         yield f"the suppression expired on {comment.until}, or its date is not YYYY-MM-DD"
+
+
+def _says_why(reason: str) -> bool:
+    return bool(re.search(r"[^\W\d_]{3}", reason)) and not re.fullmatch(
+        r"\W*(todo|fixme|tbd|xxx|none|null|reason)\W*", reason, re.IGNORECASE
+    )
 
 
 def _case(name: str, comment: str, body: str = "exec(x)") -> Case:
@@ -68,6 +75,8 @@ RULE = Rule(
     invalid=(
         _case("no reason", "# audit: allow[HOT002]"),
         _case("an empty reason", '# audit: allow[HOT002] reason=""'),
+        _case("a reason that says nothing", '# audit: allow[HOT002] reason="TODO"'),
+        _case("a reason of signs", '# audit: allow[HOT002] reason="..."'),
         _case("an unknown rule", '# audit: allow[HOT999] reason="reviewed"'),
         _case("no rule", '# audit: allow reason="reviewed"'),
         _case("nothing to allow", '# audit: allow[HOT002] reason="reviewed"', "x = x + 1"),

@@ -18,6 +18,7 @@ from audits.static.source.nesting import Nesting
 from audits.static.source.positions import Span, positions
 from audits.static.source.syntax import explain_syntax
 
+_Source = Callable[[], ir.Expr] | None
 _NEGATED_OPS = {"NotIn": "not in", "IsNot": "is not", "In": "in", "Is": "is"}
 
 
@@ -170,40 +171,52 @@ class Lowering:
         return ir.Try(*self._at(node), body=body, handlers=handlers, orelse=self._else(node), finalbody=final)
 
     def _match(self, node: cst.Match) -> ir.Stmt:
+        subject = self.expr(node.subject)
+        source = (lambda: self.expr(node.subject)) if ir.dotted(subject) is not None else None
         cases = []
         for case in node.cases:
             tests: list[ir.Expr] = []
             bindings: list[ir.Expr] = []
-            self._pattern(case.pattern, tests, bindings)
+            self._pattern(case.pattern, tests, bindings, source)
             place = self._at(case)
             cases.append(ir.Case(*place, tests, bindings, self._maybe(case.guard), self._block(case.body)))
-        return ir.Match(*self._at(node), subject=self.expr(node.subject), cases=cases)
+        return ir.Match(*self._at(node), subject=subject, cases=cases)
 
-    def _pattern(self, node: cst.CSTNode, tests: list[ir.Expr], bindings: list[ir.Expr]) -> None:
+    def _pattern(self, node: cst.CSTNode, tests: list[ir.Expr], bindings: list[ir.Expr], source: _Source = None) -> None:
+        """Take a pattern apart; `source` makes the expression that is matched, where that is a plain chain of attributes."""
         if isinstance(node, (cst.MatchValue, cst.MatchSingleton)):
             tests.append(self.expr(node.value))
             return
         if isinstance(node, cst.MatchClass):
             tests.append(self.expr(node.cls))
+            self._class_pattern(node, tests, bindings, source)
+            return
         if isinstance(node, (cst.MatchAs, cst.MatchStar)) and node.name is not None:
             bindings.append(self.expr(node.name))
         if isinstance(node, cst.MatchMapping):
             tests.extend(self.expr(e.key) for e in node.elements)
             if node.rest is not None:
                 bindings.append(self.expr(node.rest))
+        inner = source if isinstance(node, (cst.MatchAs, cst.MatchOr, cst.MatchOrElement)) else None
         for child in node.children:
-            if isinstance(
-                child,
-                (
-                    cst.MatchPattern,
-                    cst.MatchSequenceElement,
-                    cst.MatchMappingElement,
-                    cst.MatchKeywordElement,
-                    cst.MatchOrElement,
-                    cst.MatchStar,
-                ),
-            ):
-                self._pattern(child, tests, bindings)
+            if isinstance(child, (cst.MatchPattern, cst.MatchSequenceElement, cst.MatchMappingElement, cst.MatchOrElement, cst.MatchStar)):
+                self._pattern(child, tests, bindings, inner)
+
+    def _class_pattern(self, node: cst.MatchClass, tests: list[ir.Expr], bindings: list[ir.Expr], source: _Source) -> None:
+        # A class pattern reads the attributes that it names of what is matched, and by position those of `__match_args__`.
+        for number, element in enumerate(node.patterns):
+            if source is not None:
+                place = self._at(node)
+                tests.append(ir.Subscript(*place, source(), ir.Constant(*place, number)))
+            self._pattern(element, tests, bindings)
+        for keyword in node.kwds:
+            inner = self._attribute_of(source, node, keyword.key.value) if source is not None else None
+            if inner is not None:
+                tests.append(inner())
+            self._pattern(keyword.pattern, tests, bindings, inner)
+
+    def _attribute_of(self, source: Callable[[], ir.Expr], node: cst.MatchClass, name: str) -> Callable[[], ir.Expr]:
+        return lambda: ir.Attribute(*self._at(node), source(), name)
 
     def _raise(self, node: cst.Raise) -> ir.Stmt:
         cause = self._maybe(node.cause.item if node.cause else None)

@@ -1,57 +1,41 @@
-"""What configuration is in a package: its classes, dictionaries, modules and parsers, and the expressions that hold one."""
+"""The expressions that hold configuration, under whatever name and in whatever container."""
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.interp import Interp
-from audits.static.analysis.values import NOTHING, OUTSIDE, Cls, Inst, Mod, UnknownValue, Values
+from audits.static.analysis.values import NOTHING, Cls, Ext, ExtInst, Func, Inst, Mod, UnknownValue, Values
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.dataflow.flow import Place
-from audits.static.dataflow.value_origins import Origins
 from audits.static.source import ir
-from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
+from audits.static.source.project import FunctionInfo, lookup_scope
+from audits.static.subjects.config_kinds import Kinds
 from audits.static.subjects.config_schema import (
     BUILDING,
     Schema,
-    constants_of,
-    destinations,
-    holds_container,
-    is_key,
+    container_of,
     is_validator,
+    levels_of,
+    literal_entries,
     says_nothing,
     stored,
 )
 
-_NAMED = re.compile(r"(config|cfg|settings|hparams|hyperparameters)$", re.I)
-_ROOT_NAMED = re.compile(r"config|cfg|settings|options|hparams|params|args", re.I)
-_DECLARING_BASES = re.compile(r"(BaseModel|BaseSettings|NamedTuple|TypedDict|Struct|RootModel)$")
-_DECLARING_DECORATORS = frozenset({"dataclass", "define", "frozen", "mutable", "attrs", "s", "attr"})
-_PLAIN_BASES = re.compile(r"^(builtins\.(object|dict)|abc\.ABC|typing(_extensions)?\..*|pydantic(_settings)?\..*|msgspec\..*)$")
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
+_SAME_ELEMENTS = frozenset({"list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "deque"})
+_ENTRIES = frozenset({"get", "pop", "popleft", "setdefault"})
+PARSED = frozenset({"parse_args", "parse_known_args", "parse_intermixed_args"})
 
 
-class Configs:
-    """The configuration of a project."""
+class Configs(Kinds):
+    """The configuration of a project, by expression."""
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self.analysis = context.analysis
-        self.flow = context.flow
-        self.roots = frozenset(context.settings.config_roots)
-        self.of_class: dict[ClassInfo, Schema] = {}
-        self.of_module: dict[ModuleInfo, Schema] = {}
-        self._dicts: dict[int, Schema] = {}
-        self._parsers: dict[ModuleInfo, Schema] = {}
-        self.root_classes: set[ClassInfo] = set()
-        self.bindings = usage.Bindings(self.flow)
-        self.origins = Origins(self.flow)
         self._declared: dict[tuple[int, FunctionInfo | None], set[Schema] | None] = {}
-        self._find_classes()
+        super().__init__(context)
 
     @cached_property
     def empty(self) -> bool:
@@ -60,170 +44,16 @@ class Configs:
         params = any(p.name in self.roots for fn in self.context.project.functions for p in fn.node.params)
         return not (self.of_class or self.of_module or named or params)
 
-    # -- classes
-
-    def _find_classes(self) -> None:
-        found: list[ClassInfo] = []
-        for fn in self.context.project.functions:
-            for param in fn.node.params:
-                if param.name in self.roots and param.annotation is not None:
-                    self.root_classes |= self._annotated_classes(self.analysis.cold[fn], param.annotation, fn.scope.parent or fn.scope)
-        annotated = bool(self.root_classes)
-        for key, values in list(self.analysis.cells.items()):
-            if key[0] in ("name", "attr") and key[2] in self.roots:
-                self.root_classes |= {v.cls for v in values if isinstance(v, Inst) and not annotated}
-                for value in values:
-                    if isinstance(value, Mod) and constants_of(value.module):
-                        self._module_schema(value.module)
-        self.root_classes = {c for c in self.root_classes if self._may_declare(c, rooted=True)}
-        found += self.root_classes
-        found += [c for c in self.context.project.classes if _NAMED.search(c.node.name) and self._may_declare(c, rooted=False)]
-        while found:
-            cls = found.pop()
-            if cls in self.of_class:
-                continue
-            self.of_class[cls] = self._class_schema(cls)
-            for name in self.of_class[cls].keys:
-                found += [c for c in self._held_classes(cls, name) if self._may_declare(c, rooted=True)]
-            found += [c for c in self.analysis.below(cls) if c not in self.of_class]
-        for cls, schema in self.of_class.items():
-            for name in schema.keys:
-                held = {self.of_class[c] for c in self._held_classes(cls, name) if c in self.of_class}
-                if held:
-                    schema.nested[name] = held
-
-    def _held_classes(self, cls: ClassInfo, name: str) -> list[ClassInfo]:
-        # By annotation and by what a default makes; what flows into a field elsewhere says less than its declaration.
-        out: set[ClassInfo] = set()
-        for owner in self.order(cls):
-            unit = self.analysis.modules[owner.module]
-            for statement in owner.node.body:
-                if isinstance(statement, ir.Assign) and ir.last_name(statement.targets[0]) == name:
-                    if statement.annotation is not None:
-                        out |= self._annotated_classes(unit, statement.annotation, owner.scope)
-                    if statement.value is not None:
-                        out |= self._made(unit, statement.value)
-            for fn in (f for f in owner.module.functions.values() if f.cls is owner and f.node.name == "__init__"):
-                for node in ir.walk_own(fn.node.body):
-                    if isinstance(node, ir.Assign) and any(isinstance(t, ir.Attribute) and t.attr == name for t in node.targets):
-                        out |= self._made(self.analysis.cold[fn], node.value) if node.value is not None else set()
-        return sorted(out, key=lambda c: c.symbol)
-
-    def _annotated_classes(self, unit: Unit, annotation: ir.Expr, scope: Scope) -> set[ClassInfo]:
-        interp = Interp(self.analysis, Unit(unit.module, unit.fn, hot=False, settled=True))
-        return {v.cls for v in interp.annotation(annotation, scope) if isinstance(v, Inst)}
-
-    def _made(self, unit: Unit, expr: ir.Expr) -> set[ClassInfo]:
-        # The classes whose constructor an expression calls or names as factory.
-        out: set[ClassInfo] = set()
-        for node in ir.walk(expr):
-            if isinstance(node, (ir.Name, ir.Attribute)):
-                out |= {v.cls for v in self.values(unit, node) if isinstance(v, Cls)}
-        return out
-
-    def order(self, cls: ClassInfo) -> list[ClassInfo]:
-        """The class and what it inherits from, within the packages."""
-        return self.analysis.mro_cache.get(cls) or self.analysis.mro(self.analysis.modules[cls.module], cls)
-
-    def _outside(self, cls: ClassInfo) -> set[str]:
-        return self.analysis.outside_bases(self.analysis.modules[cls.module], cls)
-
-    def _declares(self, cls: ClassInfo) -> bool:
-        bases = {b.rsplit(".", 1)[-1] for b in self._outside(cls)}
-        if any(_DECLARING_BASES.search(b) for b in bases):
-            return True
-        return any(
-            ir.last_name(d.func if isinstance(d, ir.Call) else d) in _DECLARING_DECORATORS
-            for o in self.order(cls)
-            for d in o.node.decorators
-        )
-
-    def _may_declare(self, cls: ClassInfo, *, rooted: bool) -> bool:
-        if any(b.startswith("enum.") for b in self._outside(cls)):
-            return False
-        if self._declares(cls):
-            return True
-        fields = any(isinstance(s, ir.Assign) for s in cls.node.body)
-        return bool(rooted and _ROOT_NAMED.search(cls.node.name)) or (fields and bool(_NAMED.search(cls.node.name)))
-
-    def _class_schema(self, cls: ClassInfo) -> Schema:
-        outside = self._outside(cls)
-        mapping = any(b.endswith("TypedDict") for b in outside)
-        schema = Schema(cls.node.name, cls.module, cls, mapping=mapping, is_tuple=any(b.endswith("NamedTuple") for b in outside))
-        schema.closed = all(_PLAIN_BASES.match(b) for b in outside)
-        declaring = self._declares(cls)
-        for owner in reversed(self.order(cls)):
-            schema.members |= owner.scope.names
-            for statement in owner.node.body:
-                if isinstance(statement, ir.Assign) and isinstance(statement.targets[0], ir.Name):
-                    name = statement.targets[0].id
-                    if (statement.annotation is not None or not declaring) and is_key(name, statement):
-                        schema.keys[name] = statement.targets[0]
-                        if holds_container(statement):
-                            schema.container_keys.add(name)
-            self._assigned_on_self(owner, schema, declare=not declaring)
-        if any(n in schema.members for n in ("__getattr__", "__getattribute__")):
-            schema.closed = False
-        return schema
-
-    def _assigned_on_self(self, owner: ClassInfo, schema: Schema, *, declare: bool) -> None:
-        for name, fn in owner.module.functions.items():
-            if fn.cls is not owner or name.count(".") != owner.qualname.count(".") + 1 or not fn.node.params:
-                continue
-            first = fn.node.params[0].name
-            for node in ir.walk_own(fn.node.body):
-                for target in stored(node):
-                    if isinstance(target, ir.Attribute) and isinstance(target.value, ir.Name) and target.value.id == first:
-                        schema.members.add(target.attr)
-                        if declare and fn.node.name == "__init__" and not target.attr.startswith("_"):
-                            schema.keys.setdefault(target.attr, target)
-
-    # -- modules, dictionaries and parsers
-
-    def _module_schema(self, module: ModuleInfo) -> Schema:
-        if module not in self.of_module:
-            schema = Schema(module.name, module, keys=constants_of(module), members=set(module.scope.names))
-            schema.closed = not module.scope.stars and "__getattr__" not in module.scope.names
-            schema.members |= {n.rsplit(".", 1)[-1] for n in self.context.project.modules if n.startswith(module.name + ".")}
-            self.of_module[module] = schema
-        return self.of_module[module]
-
-    def _dict_schema(self, place: Place, expr: ir.Dict) -> Schema | None:
-        if id(expr) not in self._dicts:
-            keys = [k for k in expr.keys if isinstance(k, ir.Constant) and isinstance(k.value, str)]
-            schema = Schema("the dictionary", place.module, mapping=True, keys={str(k.value): k for k in keys})
-            schema.closed = len(keys) == len(expr.keys) and bool(keys)
-            self._dicts[id(expr)] = schema
-            for key, value in zip(expr.keys, expr.values, strict=True):
-                if isinstance(key, ir.Constant) and isinstance(value, ir.Dict):
-                    inner = self._dict_schema(place, value)
-                    if inner is not None:
-                        schema.nested[str(key.value)] = {inner}
-        return self._dicts[id(expr)]
-
-    def _parser_schema(self, module: ModuleInfo) -> Schema:
-        if module not in self._parsers:
-            schema = Schema("the parsed arguments", module)
-            for node in ir.walk(module.tree):
-                if isinstance(node, ir.Call) and ir.last_name(node.func) in ("add_argument", "set_defaults"):
-                    for name in destinations(node):
-                        schema.keys.setdefault(name, node)
-            schema.closed = bool(schema.keys) and not any(
-                ir.last_name(n.func) == "add_subparsers" for n in ir.walk(module.tree) if isinstance(n, ir.Call)
-            )
-            self._parsers[module] = schema
-        return self._parsers[module]
-
     @cached_property
     def dictionaries(self) -> list[Schema]:
-        """The schemas of the dictionaries and parsers that root names are bound to."""
+        """The schemas of the dictionaries, namespaces and parsers that root names are bound to."""
         for unit in usage.cold_units(self.analysis):
             for node in usage.own_nodes(unit):
                 if isinstance(node, ir.Name) and node.id in self.roots:
                     self.schemas(unit, node)
-        return [*self._dicts.values(), *self._parsers.values()]
+        return [*self._literals.values(), *self._parsers.values()]
 
-    # -- expressions
+    # -- what an expression holds
 
     def schemas(self, unit: Unit, expr: ir.Expr, values: Values | None = None) -> set[Schema]:
         """The configuration that an expression may hold; empty where it holds something else."""
@@ -238,8 +68,8 @@ class Configs:
             return found
         if isinstance(expr, ir.Name) and expr.id in self.roots:
             return self._root(unit, expr, values)
-        if isinstance(expr, ir.Attribute) and expr.attr in self.roots and all(says_nothing(v) for v in values):
-            return {self.of_class[c] for c in self.root_classes}
+        if isinstance(expr, ir.Attribute) and expr.attr in self.roots - self.option_names and all(says_nothing(v) for v in values):
+            return {self.of_class[c] for c in self.root_classes} or {self.open}
         return set()
 
     def certain(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
@@ -254,48 +84,84 @@ class Configs:
             return set()
         return self.schemas(unit, expr) if not any(isinstance(v, Inst) for v in others) else set()
 
+    def sections(self, unit: Unit, expr: ir.Expr) -> set[Schema]:
+        """The configuration that an expression holds, or that one of several ways to it brings; no containers of it."""
+        return self._possible(unit, expr, 4)
+
+    def _possible(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema]:
+        found = {s for s in self.certain(unit, expr) if s.elements is None}
+        if found or not depth or self.declared(unit, expr) is not None:
+            return found
+        start = usage.place(unit, expr)
+        if isinstance(expr, ir.Name):
+            bound = self.bindings.of(start, expr.id)
+            places = [p for p, element in bound if not element] + [i for p, element in bound if element for i in _listed(p)]
+        elif isinstance(expr, ir.Attribute):
+            owners = {r.cls for r in unit.receivers.get(expr, frozenset()) if isinstance(r, Inst) and r.cls not in self.of_class}
+            places = [p for c in owners for p in self.flow.field(c, expr.attr)]
+        elif isinstance(expr, (ir.IfExp, ir.BoolOp)):
+            places = [start.at(e) for e in ((expr.body, expr.orelse) if isinstance(expr, ir.IfExp) else expr.values)]
+        elif isinstance(expr, ir.Call) and ir.last_name(expr.func) == "getattr" and len(usage.positional(expr)) == 2:
+            return self._any_key(self._possible(unit, expr.args[0].value, depth - 1))
+        else:
+            return set()
+        return {s for p in places if p.expr is not expr for s in self._possible(self.flow.unit(p), p.expr, depth - 1)}
+
+    def _any_key(self, schemas: set[Schema]) -> set[Schema]:
+        return {n for s in schemas for held in s.nested.values() for n in held if n.elements is None} | {s for s in schemas if s.open}
+
     def declared(self, unit: Unit, expr: ir.Expr, depth: int = 8) -> set[Schema] | None:
         """The configuration that an expression holds by its declaration; None where no declaration says."""
         key = (id(expr), unit.fn)
         if key not in self._declared:
+            if not depth:
+                return None
             self._declared[key] = None
-            self._declared[key] = self._declaration(unit, expr, depth) if depth else None
+            self._declared[key] = self._declaration(unit, expr, depth)
         return self._declared[key]
 
     def _declaration(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema] | None:
         if isinstance(expr, ir.Name):
             return self._declared_name(unit, expr, depth)
-        if isinstance(expr, ir.NamedExpr):
+        if isinstance(expr, (ir.NamedExpr, ir.Await)):
             return self.declared(unit, expr.value, depth - 1)
+        if isinstance(expr, ir.IfExp):
+            return self._any_of([usage.place(unit, e) for e in (expr.body, expr.orelse)], depth)
+        if isinstance(expr, ir.BoolOp):
+            return self._any_of([usage.place(unit, e) for e in (expr.values if expr.op == "or" else expr.values[-1:])], depth)
         if isinstance(expr, ir.Attribute):
-            base = self.family(self.schemas(unit, expr.value))
-            if any(expr.attr in s.keys for s in base):
-                return {n for s in base for n in s.nested.get(expr.attr, ())}
-            out: set[Schema] = set()
-            for receiver in unit.receivers.get(expr, frozenset()):
-                if isinstance(receiver, Inst) and receiver.cls not in self.of_class:
-                    for place in self.flow.field(receiver.cls, expr.attr):
-                        out |= self.declared(self.flow.unit(place), place.expr, depth - 1) or set()
-            return out or None
-        if isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
-            bases = [b for b in self.schemas(unit, expr.value) if b.mapping]
-            return {s for b in bases for s in b.nested.get(str(expr.index.value), ())} if bases else None
-        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in _COPIES:
-            sources = [expr.func.value] if isinstance(expr.func, ir.Attribute) else []
-            sources += [a.value for a in expr.args[:1]]
-            return next((s for source in sources if (s := self.schemas(unit, source))), None)
+            return self._declared_field(unit, expr, depth)
+        if isinstance(expr, ir.Subscript):
+            return self._declared_item(unit, expr, depth)
         if isinstance(expr, ir.Call):
-            made = {c.cls for c in unit.calls.get(expr, frozenset()) if isinstance(c, Cls)}
-            if made:
-                return {self.of_class[c] for c in made} if all(c in self.of_class for c in made) else None
-            return self._by_origin(unit, expr, depth)
-        return None
+            return self._declared_call(unit, expr, depth)
+        return self._held(unit, expr, expr) if is_display(expr) else None
 
-    def _by_origin(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema] | None:
-        found = [p for p in self.origins.of(usage.place(unit, expr)) if p.expr is not expr]
-        each = [self.declared(self.flow.unit(p), p.expr, depth - 4) if depth > 4 else None for p in found]
-        known = [e for e in each if e]
-        return {s for e in known for s in e} if known and len(known) == len(found) else None
+    def _held(self, unit: Unit, display: ir.Expr, named: ir.Expr) -> set[Schema]:
+        """The container that a display makes, of the configuration that it or what it is bound to may hold."""
+        parts = display.items if isinstance(display, ir.Sequence) else display.values if isinstance(display, ir.Dict) else []
+        if isinstance(display, ir.Comprehension):
+            parts = [display.value or display.element]
+        places = [usage.place(unit, p.value if isinstance(p, ir.Starred) else p) for p in parts]
+        nested = isinstance(display, ir.Call) and bool(usage.positional(display))  # defaultdict(list)
+        if isinstance(named, ir.Name) and named is not display:
+            stored_here = [p for p in self.flow.definitions(usage.place(unit, named), named.id) if p.expr is not display]
+            nested = nested or any(is_display(p.expr) for p in stored_here)
+            places += [p for p in stored_here if not is_display(p.expr)]
+        each = [self.schemas(self.flow.unit(p), p.expr) for p in places if not _is_absent(p.expr) and not _is_text(p.expr)]
+        found = {s for e in each for s in e}
+        if isinstance(named, ir.Attribute) or not places:
+            found |= {self.of_class[v.cls] for v in self.values(unit, named) if isinstance(v, Inst) and v.cls in self.of_class}
+        mixed = any(not e for e in each)
+        if not found or mixed:
+            return set()
+        return {s if s.elements is not None else container_of(self.open, "values", {s}, 1 + nested) for s in found}
+
+    def _any_of(self, places: list[Place], depth: int) -> set[Schema] | None:
+        # All alternatives must be declared; None and an empty dictionary are no alternative.
+        places = [p for p in places if not _is_absent(p.expr)]
+        each = [self.declared(self.flow.unit(p), p.expr, depth - 1) for p in places]
+        return {s for e in each for s in e or ()} if each and all(e is not None for e in each) else None
 
     def _declared_name(self, unit: Unit, expr: ir.Name, depth: int) -> set[Schema] | None:
         scope = lookup_scope(usage.scope_of(unit), expr.id)
@@ -303,61 +169,194 @@ class Configs:
         for param in fn.node.params if fn is not None else ():
             if param.name == expr.id and param.annotation is not None and fn is not None:
                 classes = self._annotated_classes(self.flow.unit(Place(expr, fn.module, fn)), param.annotation, fn.scope.parent or fn.scope)
-                return {self.of_class[c] for c in classes if c in self.of_class} if classes else None
-        if expr.id in self.roots and (root := self._root(unit, expr, frozenset((OUTSIDE,)))):
+                if classes:
+                    held = {self.of_class[c] for c in classes if c in self.of_class}
+                    levels = levels_of(param.annotation) + int(param.kind in ("*", "**"))
+                    return {container_of(self.open, param.name, held, levels)} if levels and held else held
+        if expr.id in self.roots and (root := self._root(unit, expr, self.values(unit, expr))):
             return root
-        found = self.bindings.of(usage.place(unit, expr), expr.id)
-        own = [p for p, element in found if not element]
-        if not own or len(own) != len(found) or any(p.fn is not fn for p in own):
+        bound = self.bindings.of(usage.place(unit, expr), expr.id)
+        found = [b for b in bound if not _is_absent(b[0].expr)] or [b for b in bound if is_display(b[0].expr)]
+        each = [self._each(p, depth) if element else self._bound(p, unit, expr, depth - 1) for p, element in found]
+        return {s for e in each for s in e or ()} if each and all(e is not None for e in each) else None
+
+    def _bound(self, place: Place, unit: Unit, name: ir.Expr, depth: int) -> set[Schema] | None:
+        if is_display(place.expr):
+            return self._held(self.flow.unit(place), place.expr, place.expr) or self._held(unit, place.expr, name)
+        return self.declared(self.flow.unit(place), place.expr, depth)
+
+    def _each(self, place: Place, depth: int) -> set[Schema] | None:
+        """What a loop over an expression yields; a subscript of it is one part of what is unpacked."""
+        expr = place.expr
+        path: list[int] = []
+        while isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant) and isinstance(expr.index.value, int):
+            path.insert(0, expr.index.value)
+            expr = expr.value
+        while path and isinstance(expr, ir.Call):
+            if isinstance(expr.func, ir.Name) and expr.func.id in _SAME_ELEMENTS and expr.args:
+                expr = expr.args[0].value
+                continue
+            part, name, given = path.pop(0), ir.last_name(expr.func), usage.positional(expr)
+            if name == "items" and isinstance(expr.func, ir.Attribute):
+                return self._elements(place.at(expr.func.value), depth) if part == 1 and not path else set()
+            if name == "enumerate" and given:
+                if part == 0:
+                    return set()
+                expr = given[0]
+            elif name == "zip" and part < len(given):
+                expr = given[part]
+            else:
+                return None
+        return self._elements(place.at(expr), depth) if not path else None
+
+    def _elements(self, place: Place, depth: int) -> set[Schema] | None:
+        held = self.declared(self.flow.unit(place), place.expr, depth - 1)
+        if held is None:
             return None
-        each = [self.declared(self.flow.unit(p), p.expr, depth - 1) for p in own]
-        return {s for e in each for s in e or ()} if all(e is not None for e in each) else None
+        # A generator stands for what it yields.
+        return {
+            e for s in held for e in (s.elements if s.elements is not None else () if (s.mapping or s.is_tuple) and not s.open else {s})
+        }
+
+    def _declared_field(self, unit: Unit, expr: ir.Attribute, depth: int) -> set[Schema] | None:
+        base = self.family(self.schemas(unit, expr.value))
+        if any(expr.attr in s.keys for s in base):
+            return {n for s in base for n in s.nested.get(expr.attr, ())}
+        if self.open in base and not expr.attr.startswith("__"):
+            return {self.open}
+        places = [
+            p
+            for receiver in unit.receivers.get(expr, frozenset())
+            if isinstance(receiver, Inst) and receiver.cls not in self.of_class
+            for p in self.flow.field(receiver.cls, expr.attr)
+        ]
+        out: set[Schema] = set()
+        for place in places:
+            out |= self._bound(place, unit, expr, depth - 1) or set()
+        if not out and expr.attr in self.roots and places:
+            out = set().union(*(self._written_down(p) for p in places))
+            calls = [p for p in places if not _is_absent(p.expr)]
+            if not out and calls and all(isinstance(p.expr, (ir.Call, ir.Dict)) and self._foreign(p) for p in calls):
+                out = {self.open}
+        return out or None
+
+    def _declared_item(self, unit: Unit, expr: ir.Subscript, depth: int) -> set[Schema] | None:
+        if isinstance(expr.index, ir.Slice):
+            return self.declared(unit, expr.value, depth - 1)
+        index = expr.index.value if isinstance(expr.index, ir.Constant) else None
+        if index == 0 and isinstance(expr.value, ir.Call) and ir.last_name(expr.value.func) == "parse_known_args":
+            return {self._parser_schema(usage.place(unit, expr.value))}
+        entries = self._entries(unit, expr.value, index) if isinstance(index, str) else []
+        if entries:
+            return self._any_of(entries, depth) or set()
+        bases = self.schemas(unit, expr.value)
+        if any(s.elements is not None or s.open for s in bases):
+            return {e for s in bases for e in ({s} if s.open else s.elements or ())}
+        if index is None:
+            return None
+        bases = {b for b in bases if b.mapping}
+        return {s for b in bases for s in b.nested.get(str(index), ())} if bases else None
+
+    def _entries(self, unit: Unit, base: ir.Expr, key: str) -> list[Place]:
+        """What is put under a key of a dictionary that the function itself writes down."""
+        if not isinstance(base, ir.Name) or base.id in self.roots:
+            return []
+        bound = [p for p, element in self.bindings.of(usage.place(unit, base), base.id) if not element]
+        if not bound or any(p.fn is not unit.fn or not isinstance(p.expr, ir.Dict) for p in bound):
+            return []
+        found = [p.at(v) for p in bound for name, _, v in literal_entries(p.expr) or () if name == key]
+        for node in usage.own_nodes(unit):
+            for target in stored(node) if isinstance(node, ir.Assign) and node.value is not None else ():
+                if isinstance(target, ir.Subscript) and ir.dotted(target.value) == base.id:
+                    same = isinstance(target.index, ir.Constant) and target.index.value == key
+                    value = node.value if same and isinstance(node, ir.Assign) else None
+                    found += [usage.place(unit, value)] if value is not None else []
+        return found
+
+    def _declared_call(self, unit: Unit, expr: ir.Call, depth: int) -> set[Schema] | None:
+        name, given = ir.last_name(expr.func), usage.positional(expr)
+        owner = expr.func.value if isinstance(expr.func, ir.Attribute) else None
+        if name in _COPIES:
+            sources = [*([owner] if owner is not None else []), *given[:1]]
+            return next((s for source in sources if (s := self.schemas(unit, source))), None)
+        if name in _DUMPS and any(self.schemas(unit, e) for e in ([owner] if owner is not None else given)):
+            return set()  # its dictionary form, see `dumped`
+        made = {c.cls for c in unit.calls.get(expr, frozenset()) if isinstance(c, Cls)}
+        if made:
+            return {self.of_class[c] for c in made} if all(c in self.of_class for c in made) else None
+        if owner is not None and name in ("values", *_ENTRIES):
+            held = self.schemas(unit, owner)
+            if not held and self.declared(unit, owner) is not None:
+                return set()  # a part of what is no configuration
+            if name == "values" and any(s.elements is not None for s in held):
+                return held
+            if name in _ENTRIES and given and any(s.open for s in held):
+                return {self.open}
+            if name in _ENTRIES and any(s.elements is not None for s in held):
+                if any(not _is_absent(g) and not self.schemas(unit, g) for g in given[1:]):
+                    return set()  # it may as well be the default
+                return {e for s in held for e in s.elements or ()}
+        elif owner is None and name in _SAME_ELEMENTS and given:
+            held = self.declared(unit, given[0], depth - 1) or set()
+            return held if any(s.elements is not None for s in held) else None
+        elif owner is None and name in ("next", "min", "max") and given:
+            return self._elements(usage.place(unit, given[0]), depth) or None
+        return self._by_origin(unit, expr, depth)
+
+    def _by_origin(self, unit: Unit, expr: ir.Expr, depth: int) -> set[Schema] | None:
+        found = [p for p in self.origins.of(usage.place(unit, expr)) if p.expr is not expr]
+        each = [self.declared(self.flow.unit(p), p.expr, depth - 4) if depth > 4 else None for p in found]
+        known = [e for e in each if e]
+        return {s for e in known for s in e} if known and len(known) == len(found) else None
+
+    # -- root names
 
     def _root(self, unit: Unit, expr: ir.Name, values: Values) -> set[Schema]:
         out: set[Schema] = set()
         unknown = False
-        for place, _ in self.bindings.of(usage.place(unit, expr), expr.id):
-            if isinstance(place.expr, ir.Dict):
-                schema = self._dict_schema(place, place.expr)
-                out |= {schema} if schema is not None else set()
-            elif isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in ("parse_args", "parse_known_args"):
-                out.add(self._parser_schema(place.module))
-            else:
-                unknown = True
+        for place, element in self.bindings.of(usage.place(unit, expr), expr.id):
+            found = self._written_down(place) if not element else set()
+            out |= found
+            unknown = unknown or (not found and not _is_absent(place.expr))
         if not out and not unknown and all(says_nothing(v) for v in values):
-            return {self.of_class[c] for c in self.root_classes} or {s for s in self.of_class.values() if s.cls is not None and s.nested}
+            out = {self.of_class[c] for c in self.root_classes} or {s for s in self.of_class.values() if s.cls is not None and s.nested}
+        return out or ({self.open} if self._anything(unit, expr) else set())
+
+    def _foreign(self, place: Place) -> bool:
+        """Whether what a call makes comes from outside the packages, and is no text, number or path."""
+        values = self.values(self.flow.unit(place), place.expr) | self._made_values(place)
+        return all(isinstance(v, (UnknownValue, ExtInst)) and not _is_plain(v) for v in values)
+
+    def _written_down(self, start: Place) -> set[Schema]:
+        # A literal, or what a parser returns, directly or from a helper.
+        out: set[Schema] = set()
+        for place in [start] if literal_or_parsed(start.expr) else self.origins.of(start) if isinstance(start.expr, ir.Call) else ():
+            expr = place.expr
+            if isinstance(expr, ir.Subscript) and ir.last_name(getattr(expr.value, "func", expr)) == "parse_known_args":
+                place = place.at(expr.value)
+            if isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in PARSED:
+                out.add(self._parser_schema(place))
+            elif (schema := self.literal(place)) is not None:
+                out.add(schema)
+            else:
+                return set()
         return out
 
-    def values(self, unit: Unit, expr: ir.Expr) -> Values:
-        """What a name, an attribute or a call may stand for, from the finished analysis."""
-        if isinstance(expr, ir.Name):
-            return usage.name_values(self.analysis, unit, expr.id)
-        if isinstance(expr, ir.Attribute):
-            out: set[object] = set()
-            for receiver in unit.receivers.get(expr, frozenset()):
-                if isinstance(receiver, (Inst, Cls)):
-                    for owner in self.order(receiver.cls):
-                        out |= self.analysis.peek(("attr", owner, expr.attr)) | self.analysis.peek(("name", owner.scope, expr.attr, False))
-                elif isinstance(receiver, Mod):
-                    out |= self.analysis.peek(("name", receiver.module.scope, expr.attr, False))
-                else:
-                    out.add(receiver if isinstance(receiver, UnknownValue) else OUTSIDE)
-            return frozenset(out)  # type: ignore[arg-type]
-        if isinstance(expr, ir.Call):
-            found: set[object] = set()
-            for callee in unit.calls.get(expr, frozenset()):
-                if isinstance(callee, Cls):
-                    found.add(Inst(callee.cls, exact=True))
-                elif getattr(callee, "fn", None) is not None and not getattr(callee, "weak", False):
-                    found |= self.analysis.peek(("ret", callee.fn, False))  # type: ignore[union-attr]
-                elif getattr(callee, "name", "") in ("copy.deepcopy", "copy.copy", "dataclasses.replace", "attrs.evolve") and expr.args:
-                    found |= self.values(unit, expr.args[0].value)
-            return frozenset(found)  # type: ignore[arg-type]
-        if isinstance(expr, ir.Subscript):
-            # A container stands for its elements, unless it is itself the configuration.
-            own = {c for c, s in self.of_class.items() if s.mapping or s.is_tuple}
-            return frozenset(v for v in self.values(unit, expr.value) if not (isinstance(v, Inst) and v.cls in own))
-        return frozenset()
+    def _anything(self, unit: Unit, expr: ir.Name) -> bool:
+        """Whether a root name holds something of which nothing but that name is known: a file's content, a namespace, a parameter."""
+        scope = lookup_scope(usage.scope_of(unit), expr.id)
+        if scope is None or any(isinstance(v, (Inst, Mod, Ext, Cls, Func)) for v in self.values(unit, expr)):
+            return False
+        params = scope.function.node.params if scope.function is not None else []
+        if any(_is_plain(v) for p in params if p.name == expr.id for v in self.analysis.declared.get(p, ())):
+            return False
+        bound = [p for p, _ in self.bindings.of(usage.place(unit, expr), expr.id)]
+        return not any(_is_value(p.expr) or any(_is_plain(v) for v in self._made_values(p)) for p in bound)
+
+    def _made_values(self, place: Place) -> Values:
+        # What is put into a container is taken for its value as well, so that only a call says what it makes.
+        calls = self.flow.unit(place).calls.get(place.expr, frozenset()) if isinstance(place.expr, ir.Call) else frozenset()
+        return frozenset(ExtInst(c.name) for c in calls if isinstance(c, Ext))
 
     def rooted(self, expr: ir.Expr) -> bool:
         """Whether a chain of attributes and items starts at a root name."""
@@ -367,10 +366,14 @@ class Configs:
             expr = expr.value
         return isinstance(expr, ir.Name) and expr.id in self.roots
 
+    # -- dictionary forms
+
     def dumped(self, unit: Unit, expr: ir.Expr, depth: int = 4) -> set[Schema]:
         """The configuration whose dictionary form an expression is: `vars(c)`, `c.__dict__`, `asdict(c)`, `c.model_dump()`."""
         if isinstance(expr, ir.Attribute) and expr.attr == "__dict__":
             return self.schemas(unit, expr.value)
+        if isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant) and depth:
+            return {n for s in self.dumped(unit, expr.value, depth - 1) for n in s.nested.get(str(expr.index.value), ())}
         if isinstance(expr, ir.Call):
             name = ir.last_name(expr.func)
             if name in _DUMPS or name == "copy":
@@ -385,6 +388,8 @@ class Configs:
             return out
         return set()
 
+    # -- classes
+
     def family(self, schemas: set[Schema]) -> set[Schema]:
         """The schemas with those of their subclasses, which an instance may be of."""
         out = set(schemas)
@@ -398,6 +403,52 @@ class Configs:
         if fn is None or fn.cls is None or fn.cls not in self.of_class:
             return False
         return fn.node.name in BUILDING or is_validator(fn)
+
+
+def literal_or_parsed(expr: ir.Expr) -> bool:
+    """Whether an expression is a dictionary that is written down, or a call that parses arguments."""
+    called = expr.value if isinstance(expr, ir.Subscript) else expr
+    return isinstance(expr, ir.Dict) or (isinstance(called, ir.Call) and ir.last_name(called.func) in PARSED)
+
+
+def is_display(expr: ir.Expr) -> bool:
+    """Whether an expression makes a list, a dictionary or a set."""
+    if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Name):
+        if expr.func.id == "defaultdict":
+            return True
+        return expr.func.id in ("list", "dict", "set", "deque", "OrderedDict") and not usage.positional(expr)
+    return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
+
+
+def _is_text(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Constant) and isinstance(expr.value, str)
+
+
+def _listed(place: Place) -> list[Place]:
+    # What a loop over a display binds, whole or unpacked.
+    expr = place.expr
+    if isinstance(expr, ir.Subscript) and isinstance(expr.value, ir.Sequence) and isinstance(expr.index, ir.Constant):
+        rows = [r.items for r in expr.value.items if isinstance(r, ir.Sequence)]
+        index = expr.index.value
+        return [place.at(r[index]) for r in rows if isinstance(index, int) and index < len(r)]
+    return [place.at(i) for i in expr.items] if isinstance(expr, ir.Sequence) else []
+
+
+def _is_absent(expr: ir.Expr) -> bool:
+    return (isinstance(expr, ir.Constant) and expr.value is None) or (isinstance(expr, ir.Dict) and not expr.keys)
+
+
+def _is_value(expr: ir.Expr) -> bool:
+    if isinstance(expr, ir.BinOp):
+        return expr.op != "|"
+    return isinstance(expr, (ir.FString, ir.Compare, ir.Sequence)) or (isinstance(expr, ir.Constant) and expr.value is not None)
+
+
+def _is_plain(value: object) -> bool:
+    # Text, a number, a path: no configuration, whatever it is called.
+    if not isinstance(value, ExtInst) or value == NOTHING or value.name == "builtins.dict":
+        return False
+    return value.name.startswith(("builtins.", "pathlib.", "torch.", "os."))
 
 
 def configs_of(context: Context) -> Configs:
