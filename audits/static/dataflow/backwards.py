@@ -20,8 +20,10 @@ from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
 LIMIT = 4_000
 NEAR = 150  # how far a side question, such as which table is indexed, is followed
 DEPTH = 14
-VARIANTS = 24  # how many sets of conditions are told apart for one expression
 PATH = 6  # how many parts of parts are told apart
+
+
+Guarded = tuple[Bound, ...]
 
 
 def _joined(guards: tuple[Bound, ...], further: tuple[Bound, ...]) -> tuple[Bound, ...]:
@@ -138,23 +140,25 @@ class Backwards:
         return [c.cls for c in self.flow.callees(place) if isinstance(c, Cls) and not self._metacalls(c.cls)]
 
     def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = LIMIT,
-             *, apart: bool = False) -> bool:  # fmt: skip
+             *, apart: Callable[[Guarded], tuple[Guarded, object]] | None = None) -> bool:  # fmt: skip
         """Go back from `start`; `visit` says whether to follow an answer's demands, or which. False where the way was too long.
 
-        With `apart`, what is reached under different conditions is visited for each of them.
+        With `apart`, what is reached under different conditions is visited for each of them. It reduces conditions to those that tell
+        the asker anything, and says what they tell: an expression is visited once for each of these.
         """
         pending = [start]
         seen: set[object] = {start.key}
-        variants: dict[object, int] = {}
         while pending:
             demand = pending.pop()
             answer = self.step(demand) if not _deepens(demand, seen) else Answer("cycle")
             chosen = visit(demand, answer)
             for following in answer.demands if chosen is True else chosen or ():
-                key = (*following.key, frozenset(following.guards)) if apart else following.key
-                if key not in seen and variants.get(following.key, 0) < VARIANTS:
+                key: object = following.key
+                if apart is not None:
+                    guards, told = apart(following.guards)
+                    following, key = replace(following, guards=guards), (*following.key, told)
+                if key not in seen:
                     seen.add(key)
-                    variants[following.key] = variants.get(following.key, 0) + 1
                     pending.append(following)
             if len(seen) > limit:
                 return False

@@ -50,6 +50,8 @@ class Primary:
         self.scores = origins.score_values(name)
         self._deciding: set[int] = set()
         self._nested: list[None] = []
+        self._held: dict[tuple[Bound, str], bool | None] = {}
+        self._told: dict[Bound, frozenset[str]] = {}
 
     # -- alternatives
 
@@ -108,8 +110,33 @@ class Primary:
                 out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, signs.get(demand.key, False), home))
             return False
 
-        self.origins.walk(start, visit, apart=True)
+        if not self.origins.walk(start, visit, apart=self._reduced):
+            out.append(Leaf("lost", start))
         return out
+
+    def _reduced(self, guards: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], object]:
+        """One condition for each thing that is asked about conditions, and the things that they tell."""
+        kept: list[Bound] = []
+        told: frozenset[str] = frozenset()
+        for bound in guards:
+            tells = self._tells(bound)
+            if not tells <= told:
+                kept.append(bound)
+                told |= tells
+        return tuple(kept), told
+
+    def _tells(self, bound: Bound) -> frozenset[str]:
+        found = self._told.get(bound)
+        if found is None:
+            loss, score = self.holds(bound, LOSS), self.holds(bound, SCORE)
+            test = bound.guard.test
+            tells = {f"loss {loss}", f"score {score}"}
+            tells |= {"nan"} if bound.guard.kind == "default" and hides_nan(test) else set()
+            tells |= {f"chosen {what}" for what in (LOSS, "score", "") if _choosing(test, what)}
+            found = frozenset(tells)
+            if not self._deciding:
+                self._told[bound] = found
+        return found
 
     def _picks(self, expr: ir.Expr) -> bool:
         # `record[config.primary]`
@@ -161,11 +188,7 @@ class Primary:
 
     def chosen(self, leaf: Leaf) -> bool:
         """Whether an alternative stands in `min` or `max`, or is taken because it is smaller, whatever is configured."""
-        tests = [b.guard.test for b in leaf.demand.guards]
-        ordered = [t for t in tests if isinstance(t, ir.Compare) and set(t.ops) <= {"<", "<=", ">", ">="}]
-        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests) or any(
-            leaf.what == _quantity(side) for t in ordered for side in (t.left, *t.comparators)
-        )
+        return any(_choosing(b.guard.test, leaf.what) for b in leaf.demand.guards)
 
     def decided(self, leaves: list[Leaf]) -> bool:
         """Whether the primary has a say at all."""
@@ -175,6 +198,16 @@ class Primary:
 
     def holds(self, bound: Bound, value: str) -> bool | None:
         """Whether a condition holds when the primary is `value`; None where that does not decide it."""
+        known = (bound, value)
+        if known in self._held:
+            return self._held[known]
+        alone = not self._deciding  # inside another question it may be cut short
+        found = self._holds(bound, value)
+        if alone:
+            self._held[known] = found
+        return found
+
+    def _holds(self, bound: Bound, value: str) -> bool | None:
         guard = bound.guard
         if guard.kind in _OPEN or not isinstance(guard.test, ir.Expr) or id(guard.test) in self._deciding or len(self._deciding) > 6:
             return None
@@ -223,8 +256,8 @@ class Primary:
                 found.append(None)
             return answer.kind == "moved"
 
-        self.origins.walk(demand, visit, 200)
-        return found[0] if found and all(f is found[0] for f in found) else None
+        finished = self.origins.walk(demand, visit, 200)
+        return found[0] if finished and found and all(f is found[0] for f in found) else None
 
     def _compare(self, demand: Demand, expr: ir.Compare, value: str) -> bool | None:
         op, other = expr.ops[0], expr.comparators[0]
@@ -262,8 +295,7 @@ class Primary:
                 return False
             return answer.kind == "moved"
 
-        self.origins.walk(demand, visit, 100)
-        return tuple(out)
+        return tuple(out) if self.origins.walk(demand, visit, 100) else ()
 
     def _equal(self, demand: Demand, keys: Iterable[object], value: str) -> bool | None:
         """Whether the demanded name is one of `keys` when the primary is `value`."""
@@ -287,8 +319,8 @@ class Primary:
                 verdicts.append(None)
             return answer.kind == "moved"
 
-        self.origins.walk(demand, visit, 200)
-        if not reached[0] or not verdicts:
+        finished = self.origins.walk(demand, visit, 200)
+        if not finished or not reached[0] or not verdicts:
             return None
         return verdicts[0] if all(v is verdicts[0] for v in verdicts) else None
 
@@ -334,6 +366,19 @@ def hides(origins: Origins, demand: Demand, depth: int = 3) -> str:
                 if _zero(inner.expr) and len(answer.demands) > 1 and any(b.guard.kind in ("except", "if") for b in inner.guards):
                     return "zero in place of a metric"
     return ""
+
+
+def _choosing(test: ir.Node, what: str) -> bool:
+    """Whether a condition takes something by its size: in `min` or `max`, or by comparing the quantity `what`."""
+    if isinstance(test, ir.Call):
+        return ir.last_name(test.func) in _CHOICES
+    ordered = isinstance(test, ir.Compare) and set(test.ops) <= {"<", "<=", ">", ">="}
+    return ordered and isinstance(test, ir.Compare) and any(what == _quantity(side) for side in (test.left, *test.comparators))
+
+
+def hides_nan(node: ir.Node) -> bool:
+    """Whether a call replaces what is not a number."""
+    return isinstance(node, ir.Call) and ir.last_name(node.func).startswith("nan")
 
 
 def _turns(expr: ir.Expr, inner: ir.Expr) -> bool:

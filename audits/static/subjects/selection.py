@@ -11,12 +11,11 @@ from audits.static.dataflow.flow import Flow, Place, pairs_of
 from audits.static.dataflow.origins import Answer, Demand, Origins, field_names, is_infinite
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
-from audits.static.subjects.primary import LOSS, SCORE, Leaf, Primary
+from audits.static.subjects.primary import LOSS, SCORE, Leaf, Primary, hides_nan
 from audits.static.subjects.selection_names import (
     FLIP,
     OTHER_FILES,
     base_of,
-    hides_nan,
     is_initial,
     is_number,
     is_other,
@@ -175,6 +174,8 @@ class Selection:
             if not self.quantities.possible(leaf, SCORE):
                 continue
             standing_in = self.quantities.open(leaf)
+            if leaf.what == "lost":
+                yield leaf, "this value has more origins than can be followed; nothing shows that the loss never stands in for the score"
             if leaf.what == "loss" and standing_in:
                 yield leaf, "the loss stands in for the score where the score is configured"
             elif leaf.hidden and leaf.hidden != "a constant":

@@ -100,11 +100,6 @@ def is_other(call: ir.Call) -> bool:
     return bool(OTHER_FILES.search(_words(call)))
 
 
-def hides_nan(node: ir.Node) -> bool:
-    """Whether a call replaces what is not a number."""
-    return isinstance(node, ir.Call) and ir.last_name(node.func).startswith("nan")
-
-
 def root_name(expr: ir.Expr) -> str:
     """The last name of an expression without its items."""
     while isinstance(expr, ir.Subscript):
