@@ -117,8 +117,10 @@ class Origins(Variables):
         targets = self.targets(place)
         out: list[Demand] = []
         operator = isinstance(expr.func, ir.Attribute) and expr.func.attr.startswith("__")  # chosen by its object, not by a table
-        chosen = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else {}
+        chosen, every = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else ({}, False)
         for fn, bound in targets:
+            if every and fn not in chosen:
+                continue  # another item of the same tuple, say
             frame = self.enter(fn, expr, place, demand.frame, bound)
             if frame is not None:
                 out += self._returned(replace(demand, guards=demand.guards + chosen.get(fn, ())), fn, frame)
@@ -153,9 +155,10 @@ class Origins(Variables):
                     return found
         return []
 
-    def _chosen_functions(self, demand: Demand, expr: ir.Call) -> dict[FunctionInfo, tuple[Bound, ...]]:
-        # `table[key](...)`: the condition under which each function of the table is the one that is called.
+    def _chosen_functions(self, demand: Demand, expr: ir.Call) -> tuple[dict[FunctionInfo, tuple[Bound, ...]], bool]:
+        # `table[key](...)`: the condition under which each function of the table is the one that is called, and whether those are all.
         out: dict[FunctionInfo, tuple[Bound, ...]] = {}
+        every = [isinstance(expr.func, ir.Name)]
 
         def visit(found: Demand, answer: Answer) -> bool:
             if isinstance(found.expr, ir.Lambda):
@@ -163,10 +166,11 @@ class Origins(Variables):
             else:
                 functions = [v.fn for v in self.values(found.place) if isinstance(v, Func)] if answer.kind == "function" else []
             out.update({fn: found.guards for fn in functions if fn is not None})
+            every.append(answer.kind == "moved" or (len(functions) == 1 and functions[0] is not None))
             return answer.kind == "moved" and len(out) < 20
 
-        self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
-        return out
+        finished = self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
+        return out, finished and all(every) and bool(out) and len(out) < 20
 
     def _constructed(self, demand: Demand, call: ir.Call, cls: ClassInfo) -> list[Demand]:
         name, rest = demand.path[0][1], demand.path[1:]

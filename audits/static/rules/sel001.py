@@ -33,7 +33,7 @@ def check(context: Context) -> Iterable[Finding]:
         yield context.config_finding("SEL001", "selection.primary-key", text)
         return
     selection = Selection(context.origins, context.settings.primary_key, roots)
-    if not selection.sites:
+    if not selection.sites and not selection.extremes:
         message = "no comparison with a best value was found, so nothing shows how the model is selected"
         yield context.finding("SEL001", roots[0].module, roots[0].node, message, fn=roots[0])
         return
