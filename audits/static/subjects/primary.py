@@ -17,11 +17,13 @@ from audits.static.dataflow.reaching import Guard
 from audits.static.source import ir
 
 LOSS, SCORE = "loss", "score"
-_SCORE = re.compile(r"(^|_)(scores?|composite|metrics?|k_?loc|selection_score)(_|$)", re.I)
+_SCORE = re.compile(r"(^|_)(scores?|composite|metrics|k_?loc|selection_score)(_|$)", re.I)
 _SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach"})
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
 _HIDING = frozenset({"nan_to_num", "nanmean", "nansum", "nan_to_num_"})
-_LIBRARIES = ("math", "np", "numpy", "torch", "statistics")
+_TESTS = frozenset({"bool", "tensor", "as_tensor", "asarray", "array", "full_like"})
+_NEGATIONS = frozenset({"neg", "negative"})
+_LIBRARIES = ("math", "np", "numpy", "torch", "statistics", "operator")
 _OPEN = frozenset({"or", "default", "except"})
 
 
@@ -62,9 +64,10 @@ class Primary:
         homes: dict[tuple[object, ...], Place] = {}
         signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
         helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
+        terms: set[tuple[object, ...]] = set()  # parts of a formula: more of one may well be better, which turns no score round
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
-            own = _quantity(demand.expr)
+            own = _part_quantity(demand) or _quantity(demand.expr)
             if own:
                 homes.setdefault(demand.key, demand.place)
             home = None if own else homes.get(demand.key)
@@ -82,11 +85,14 @@ class Primary:
                 out.extend(known)
                 return False
             if following and (answer.kind != "arithmetic" or not what):
+                if demand.key in terms or (answer.kind == "arithmetic" and len(following) > 1):
+                    terms.update(inner.key for inner in following)
                 for inner in following:
                     names[inner.key] = what
                     if demand.key in homes:
                         homes.setdefault(inner.key, homes[demand.key])
-                    signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
+                    turns = inner.key not in terms and _turns(demand.expr, inner.expr)
+                    signs[inner.key] = signs.get(demand.key, False) != turns
                     if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
                         helpers.add(inner.key)
                 return following
@@ -157,14 +163,14 @@ class Primary:
     def _following(self, demand: Demand, answer: Answer) -> tuple[Demand, ...] | list[Demand]:
         expr = demand.expr
         if answer.kind == "arithmetic":
-            return [d for d in answer.demands if not isinstance(d.expr, ir.Constant)] or answer.demands
+            return [d for d in answer.demands if not _is_number(d.expr)] or answer.demands
         if answer.kind == "moved":
             return answer.demands
         if isinstance(expr, ir.Call) and answer.kind == "outside":
             name = ir.last_name(expr.func)
             library = isinstance(expr.func, ir.Attribute) and ir.last_name(expr.func.value) in _LIBRARIES
             parts = [d for d in answer.demands if not (library and isinstance(expr.func, ir.Attribute) and d.expr is expr.func.value)]
-            if name in _SAME:
+            if name in _SAME | _NEGATIONS:
                 return parts[:1]
             if name in _CHOICES:
                 return [self._under(demand, p.expr, Guard("or", expr)) for p in parts]
@@ -237,6 +243,8 @@ class Primary:
             return self._compare(demand, expr, value)
         if isinstance(expr, ir.Constant):
             return bool(expr.value)
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in _TESTS and expr.args and not self.origins.targets(demand.place):
+            return self._decide(self._part(demand, expr.args[0].value), value)
         if isinstance(expr, (ir.Name, ir.Attribute, ir.Call, ir.NamedExpr)):
             return self._named(demand, value)
         return None
@@ -385,7 +393,14 @@ def _turns(expr: ir.Expr, inner: ir.Expr) -> bool:
     """Whether `-inner` or `other - inner` is what is computed."""
     if isinstance(expr, ir.UnaryOp):
         return expr.op == "-"
-    return isinstance(expr, ir.BinOp) and expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
+    if isinstance(expr, ir.Call):
+        return ir.last_name(expr.func) in _NEGATIONS
+    if not isinstance(expr, ir.BinOp):
+        return False
+    if expr.op in ("*", "/"):
+        other = expr.left if expr.right is inner else expr.right
+        return isinstance(other, ir.UnaryOp) and other.op == "-"
+    return expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
 
 
 def _number(expr: ir.Expr) -> bool:
@@ -400,6 +415,16 @@ def _plain(key: object) -> str:
     return str(key).rpartition(".")[2].lower()
 
 
+def _is_number(expr: ir.Expr) -> bool:
+    return isinstance(expr.operand if isinstance(expr, ir.UnaryOp) else expr, ir.Constant)
+
+
+def _part_quantity(demand: Demand) -> str:
+    # `self.logged["val_loss"]`: the part that is asked for has a name of its own.
+    named = [str(value) for kind, value in demand.path if kind != "elem" and isinstance(value, str)]
+    return _called(named[-1:])
+
+
 def _quantity(expr: ir.Expr) -> str:
     names: list[str] = []
     if isinstance(expr, (ir.Name, ir.Attribute)):
@@ -408,6 +433,10 @@ def _quantity(expr: ir.Expr) -> str:
         names = [ir.last_name(expr.func)]
     elif isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
         names = [str(expr.index.value)]
+    return _called(names)
+
+
+def _called(names: list[str]) -> str:
     for name in names:
         if LOSS_NAME.search(name):
             return "loss"

@@ -421,7 +421,7 @@ class Selection:
         leaves = self.quantities.leaves(replace(demand, guards=()))
         if any(leaf.what == "lost" for leaf in leaves):
             return f"has more origins than can be followed; nothing shows that it depends on {self.primary!r}"
-        if any(leaf.flipped and leaf.what in ("score", "loss") for leaf in leaves):
+        if any(leaf.flipped and leaf.what in ("score", "loss", "unknown") for leaf in leaves):
             return "has its sign turned round; the score and the loss are both lower where the model is better"
         if any(leaf.what == "score" and self.quantities.possible(leaf, LOSS) for leaf in leaves):
             return f"does not depend on {self.primary!r}: it is the score where the loss is configured"
