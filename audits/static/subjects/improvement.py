@@ -323,15 +323,31 @@ class Improvements:
     def _scaled(self, demand: Demand, expr: ir.BinOp, sign: int, depth: int) -> list[tuple[int, Demand, bool]]:
         for factor, rest in ((expr.left, expr.right), (expr.right, expr.left)):
             value = _number(factor)
-            known = [value] if value is not None else [v for v, _, _ in self.origins.constants(taken(demand, factor, ()))]
+            known = [value] if value is not None else self._possible(taken(demand, factor, ()))
             numbers = [v for v in known if isinstance(v, (int, float))]
-            if numbers and len(numbers) == len(known) and len({v < 0 for v in numbers}) == 1:
+            if numbers and len({v < 0 for v in numbers}) > 1:
+                return [(0, demand, True)]  # its sign is not known
+            if numbers:
                 return self._terms(taken(demand, rest, ()), -sign if numbers[0] < 0 else sign, depth)
         for factor in (expr.left, expr.right):
             inner = self._terms(taken(demand, factor, ()), sign, depth + 1)
             if any(best for _, _, best in inner):
                 return [t for t in inner if t[2]]
         return [(sign, demand, False)]
+
+    def _possible(self, demand: Demand) -> list[object]:
+        # The numbers that a value may be, without those that a mode given elsewhere rules out; none where it may be anything else.
+        found: list[object] = []
+
+        def visit(current: Demand, answer: Answer) -> bool:
+            if any(self.holds(b, 1) == NEVER for b in current.guards):
+                return False
+            if answer.kind != "moved":
+                found.append(_number(current.expr))
+            return answer.kind == "moved"
+
+        finished = self.origins.walk(demand, visit, NEAR)
+        return found if finished and None not in found else []
 
     # -- calls
 

@@ -18,7 +18,8 @@ from audits.static.source import ir
 
 LOSS, SCORE = "loss", "score"
 _SCORE = re.compile(r"(^|_)(scores?|composite|metrics|k_?loc|selection_score)(_|$)", re.I)
-_SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach"})
+_SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach",
+                   "sum", "fsum", "fmean", "median", "average"})  # fmt: skip
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
 _HIDING = frozenset({"nan_to_num", "nanmean", "nansum", "nan_to_num_"})
 _TESTS = frozenset({"bool", "tensor", "as_tensor", "asarray", "array", "full_like"})
@@ -82,7 +83,8 @@ class Primary:
                 out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
                 return False
             if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
-                out.extend(known)
+                turned_before = signs.get(demand.key, False)
+                out.extend(replace(leaf, flipped=leaf.flipped != turned_before) for leaf in known)
                 return False
             if following and (answer.kind != "arithmetic" or not what):
                 if demand.key in terms or (answer.kind == "arithmetic" and len(following) > 1):
@@ -109,7 +111,8 @@ class Primary:
             hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
-                if not none:
+                factor = demand.key in terms and not _zero(expr) and not any(b.guard.kind in _OPEN for b in demand.guards)
+                if not none and not factor:
                     out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
             else:
                 lost = helped and answer.kind in ("unknown", "parameter", "function")

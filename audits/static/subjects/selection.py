@@ -205,7 +205,7 @@ class Selection:
         # Whether the callers say where to: by a parameter, whatever the function's own name says.
         own = {p.name for p in fn.node.params[1 if fn.cls is not None else 0 :]}
         told = [n for a in node.args for n in ir.walk(a.value) if isinstance(n, ir.Name) and n.id in own and not _is_model(n.id)]
-        return bool(told) and not any(isinstance(n, ir.Constant) and isinstance(n.value, str) for a in node.args[1:] for n in ir.walk(a.value))
+        return bool(told) and not says_best(words_of(node)) and not says_other(words_of(node))
 
     def _texts(self, node: ir.Call, fn: FunctionInfo) -> str:
         """The texts that a call's arguments may hold, however they come there."""
@@ -248,7 +248,7 @@ class Selection:
     def _results(self) -> Iterator[tuple[Place, Demand]]:
         for root in self.roots:
             for node in ir.walk_own(root.node.body):
-                if isinstance(node, ir.Return) and node.value is not None:
+                if isinstance(node, ir.Return) and node.value is not None and not _is_none(node.value):
                     place = Place(node.value, root.module, root)
                     yield place, Demand(place, self._result_path(place), None, self.origins.statement_guards(place, node, None))
 
@@ -275,7 +275,7 @@ class Selection:
             if extreme is not None and extreme.exact:
                 hits.append(extreme)
                 return False
-            if is_infinite(demand.expr) or (isinstance(demand.expr, ir.Constant) and demand.expr.value is None):
+            if is_infinite(demand.expr) or _is_none(demand.expr):
                 return False
             if answer.kind in ("composite", "construct") and not demand.path and depth:
                 found = [self._outcome(d, depth - 1) for d in self._components(demand, answer)]
@@ -399,16 +399,19 @@ class Selection:
         if any(n.line <= event.node.line for n in loads):
             return True
         args = [a.value for a in event.node.args] if isinstance(event.node, ir.Call) else []
-        kept = {id(e.node) for e in self.events}
-        return any(
-            id(s.node) in kept
-            for a in args
-            for n in ir.walk(a) if isinstance(n, (ir.Name, ir.Attribute))
-            for p in self.parts.read(Demand(Place(n, event.fn.module, event.fn)))
-            for s, _ in self.parts.stores(p)
-        )  # fmt: skip
+        names = [n for a in args for n in ir.walk(a) if isinstance(n, (ir.Name, ir.Attribute))]
+        return any(self._kept_under(Demand(Place(n, event.fn.module, event.fn))) for n in names)
+
+    def _kept_under(self, demand: Demand) -> bool:
+        # Whether a value is only ever replaced where the model improves.
+        stores = [s for p in self.parts.read(demand) for s, _ in self.parts.stores(p) if not is_initial(s.value)]
+        return bool(stores) and all(self._in_epoch(s.node, s.fn) and self.situation(s.node, s.fn) <= GOOD for s in stores)
 
     def _return_faults(self) -> Iterator[tuple[Place, str]]:
+        for root in [] if self.returned else self.roots:
+            here = next((n for n in ir.walk_own(root.node.body) if isinstance(n, ir.Expr)), None)
+            if here is not None:
+                yield Place(here, root.module, root), "fit() returns nothing, where the best value that selected the model belongs"
         for place, (hits, others) in self.returned:
             left = [d for d in others if not isinstance(d.expr, ir.Constant)]
             if not hits or left:
@@ -477,6 +480,10 @@ class Selection:
 
         self.origins.walk(start, visit, 400)
         return any(found)
+
+
+def _is_none(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Constant) and expr.value is None
 
 
 def _operands(node: ir.Compare | ir.Call) -> list[ir.Expr]:
