@@ -102,7 +102,11 @@ class Backwards:
         """The packages' functions that a call runs, each with whether its first parameter is the receiver."""
         out: dict[FunctionInfo, bool] = {}
         interp = None
+        func = place.expr.func if isinstance(place.expr, ir.Call) else None
+        read = func.attr if isinstance(func, ir.Attribute) and func.attr in lookup.CONTAINER_READS else ""
         for callee in self.flow.callees(place):
+            if isinstance(callee, Func) and read and callee.fn.node.name != read:
+                continue  # `table.get(key)` reads a function and runs none
             if isinstance(callee, Func) and not callee.weak:
                 out[callee.fn] = callee.bound
             elif isinstance(callee, Inst):

@@ -117,8 +117,12 @@ class Origins(Variables):
         targets = self.targets(place)
         out: list[Demand] = []
         operator = isinstance(expr.func, ir.Attribute) and expr.func.attr.startswith("__")  # chosen by its object, not by a table
-        chosen, every = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else ({}, False)
-        for fn, bound in targets:
+        named = isinstance(expr.func, ir.Name) and any(fn.node.name == expr.func.id for fn, _ in targets)
+        variable = not isinstance(expr.func, ir.Attribute) and not named
+        several = targets and (len(targets) > 1 or variable) and not operator
+        chosen, every = self._chosen_functions(demand, expr) if several else ({}, False)
+        given = [(fn, False) for fn in chosen if all(fn is not known for known, _ in targets)]  # `table.get(key, default)()`
+        for fn, bound in [*targets, *given]:
             if every and fn not in chosen:
                 continue  # another item of the same tuple, say
             frame = self.enter(fn, expr, place, demand.frame, bound)
