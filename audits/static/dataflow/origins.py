@@ -162,7 +162,7 @@ class Origins(Variables):
     def _chosen_functions(self, demand: Demand, expr: ir.Call) -> tuple[dict[FunctionInfo, tuple[Bound, ...]], bool]:
         # `table[key](...)`: the condition under which each function of the table is the one that is called, and whether those are all.
         out: dict[FunctionInfo, tuple[Bound, ...]] = {}
-        every = [isinstance(expr.func, ir.Name)]
+        every = [True]
 
         def visit(found: Demand, answer: Answer) -> bool:
             if isinstance(found.expr, ir.Lambda):

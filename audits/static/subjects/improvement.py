@@ -30,7 +30,8 @@ _LOWEST = frozenset({"min", "amin", "nanmin", "argmin", "nanargmin", "idxmin", "
 _HIGHEST = frozenset({"max", "amax", "nanmax", "argmax", "nanargmax", "idxmax", "nlargest", "maximum", "fmax"})
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
 _MARGIN = re.compile(r"delta|eps|tol|margin|thresh|slack|min_change|rel", re.I)
-_SHORT = {"first", "initial", "start"}
+_LIBRARIES = frozenset({"np", "numpy", "torch", "heapq", "jnp", "builtins"})
+_SHORT = ("first", "initial", "start")
 _DEPTH = 12
 
 
@@ -421,7 +422,7 @@ class Improvements:
             return None
         name = ir.last_name(expr.func)
         plain = [a.value for a in expr.args if a.keyword is None and not a.star]
-        method = isinstance(expr.func, ir.Attribute) and ir.last_name(expr.func.value) not in ("np", "numpy", "torch", "heapq", "jnp", "builtins")
+        method = isinstance(expr.func, ir.Attribute) and ir.last_name(expr.func.value) not in _LIBRARIES
         if name == "sorted" and plain and path and path[0] in (("item", 0), ("item", -1)):
             lowest = (path[0][1] == 0) != is_reversed(expr)
             return self._made(demand, expr, plain[0], lowest, path[1:])
@@ -440,9 +441,11 @@ class Improvements:
         if pushed:
             inner = path if path else (("item", 0),) if isinstance(pushed[0].expr, ir.Sequence) else ()
             return Extreme(demand.place, True, Demand(pushed[0], inner), inner, inner == path)
-        if text in self.parts.sorted:
-            return Extreme(demand.place, not self.parts.sorted[text], replace(demand, path=(ELEMENT, *path)), path)
-        return None
+        order = self.parts.sorted.get(text)
+        if order is None or not isinstance(order.expr, ir.Call):
+            return None
+        made = self._made(demand, order.expr, demand.expr, not is_reversed(order.expr), path)
+        return replace(made, place=order)
 
     def _made(self, demand: Demand, call: ir.Call, values: ir.Expr, lowest: bool, path: Path, *, index: bool = False) -> Extreme:
         ordering = next((a.value for a in call.args if a.keyword == "key"), None)

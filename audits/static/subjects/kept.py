@@ -15,7 +15,8 @@ from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo, lookup_scope
 
 SAME = frozenset({
-    "float", "bool", "round", "item", "tensor", "as_tensor", "asarray", "array", "float32", "float64", "cpu", "detach", "clone", "tolist", "cast",
+    "float", "bool", "round", "item", "tensor", "as_tensor", "asarray", "array", "float32", "float64", "cpu", "detach", "clone", "tolist",
+    "cast",
 })  # fmt: skip
 _LIBRARIES = ("torch", "np", "numpy", "jnp", "math", "typing")
 
@@ -47,9 +48,9 @@ class Parts:
         self.origins = origins
         self._stores: dict[object, list[Store]] = {}
         self._families: dict[ClassInfo, frozenset[ClassInfo]] = {}
-        self._read: dict[object, tuple[Part, ...]] = {}
+        self._read: dict[object, tuple[tuple[Part, ...], ...]] = {}
         self.pushed: dict[str, list[Place]] = {}
-        self.sorted: dict[str, bool] = {}
+        self.sorted: dict[str, Place] = {}
         for fn in functions:
             for store in self._stores_of(fn):
                 self._stores.setdefault(_index(store.part.path) or store.part.root, []).append(store)
@@ -86,7 +87,7 @@ class Parts:
         elif name == "heappush" and len(plain) == 2:
             self.pushed.setdefault(key(plain[0]), []).append(Place(plain[1], fn.module, fn))
         elif name == "sort" and isinstance(node.func, ir.Attribute):
-            self.sorted[key(node.func.value)] = is_reversed(node)
+            self.sorted[key(node.func.value)] = Place(node, fn.module, fn)
 
     def _part_of(self, target: ir.Expr, fn: FunctionInfo) -> Part | None:
         found = access(target)
@@ -116,17 +117,21 @@ class Parts:
 
     def read(self, demand: Demand) -> tuple[Part, ...]:
         """The variables and fields that a value is read from, up to the fields of an object that is only passed along."""
+        return tuple(dict.fromkeys(p for parts in self.ways(demand) for p in parts))
+
+    def ways(self, demand: Demand) -> tuple[tuple[Part, ...], ...]:
+        """The parts on a value's way back: those that one expression reads together, the nearest first."""
         known = demand.key
         if known not in self._read:
             self._read[known] = ()
-            out: list[Part] = []
+            out: list[tuple[Part, ...]] = []
 
             def visit(current: Demand, answer: Answer) -> bool | Iterable[Demand]:
-                out.extend(self.parts(current))
+                out.append(tuple(self.parts(current)))
                 return [] if _is_field_of_own(current) else self.onward(current, answer)
 
             self.origins.walk(demand, visit, NEAR)
-            self._read[known] = tuple(dict.fromkeys(out))
+            self._read[known] = tuple(parts for parts in out if parts)
         return self._read[known]
 
     def parts(self, demand: Demand) -> Iterator[Part]:
@@ -184,7 +189,8 @@ class Parts:
         found = self._families.get(cls)
         if found is None:
             order = self.origins.analysis.mro_cache
-            found = self._families[cls] = frozenset([cls, *(c for c in self.origins.analysis.project.classes if cls in (order.get(c) or ()))])
+            below = [c for c in self.origins.analysis.project.classes if cls in (order.get(c) or ())]
+            found = self._families[cls] = frozenset([cls, *below])
         return found
 
 

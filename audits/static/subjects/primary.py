@@ -44,6 +44,34 @@ class Leaf:
         return self.shown or self.demand.place
 
 
+class _Way:
+    """What the way to each demand has told: names, the places where they stand, and signs."""
+
+    def __init__(self) -> None:
+        self.names: dict[object, str] = {}
+        self.homes: dict[object, Place] = {}
+        self.signs: dict[object, bool] = {}  # whether more of it is less of what is asked for
+        self.helpers: set[object] = set()  # what only a helper's name speaks for
+        self.terms: set[object] = set()  # parts of a formula: more of one may well be better, which turns no score round
+
+    def named(self, demand: Demand, own: str) -> tuple[str, Place | None]:
+        """What a demand is called, by itself or before, and where it was called so before."""
+        if own:
+            self.homes.setdefault(demand.key, demand.place)
+        return own or self.names.get(demand.key, ""), None if own else self.homes.get(demand.key)
+
+    def onward(self, demand: Demand, following: Iterable[Demand], what: str, *, formula: bool = False) -> None:
+        """Pass on what is known of a demand to those that follow."""
+        for inner in following:
+            self.names[inner.key] = what
+            if demand.key in self.homes:
+                self.homes.setdefault(inner.key, self.homes[demand.key])
+            if formula or demand.key in self.terms:
+                self.terms.add(inner.key)
+            turns = inner.key not in self.terms and _turns(demand.expr, inner.expr)
+            self.signs[inner.key] = self.signs.get(demand.key, False) != turns
+
+
 class Primary:
     """Questions about values with respect to one configuration key."""
 
@@ -61,62 +89,45 @@ class Primary:
     def leaves(self, start: Demand) -> list[Leaf]:
         """The alternatives of a value."""
         out: list[Leaf] = []
-        names: dict[tuple[object, ...], str] = {}
-        homes: dict[tuple[object, ...], Place] = {}
-        signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
-        helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
-        terms: set[tuple[object, ...]] = set()  # parts of a formula: more of one may well be better, which turns no score round
+        way = _Way()
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             own = _part_quantity(demand) or _quantity(demand.expr)
-            if own:
-                homes.setdefault(demand.key, demand.place)
-            home = None if own else homes.get(demand.key)
-            what = own or names.get(demand.key, "")
-            helped = not own and demand.key in helpers
-            if is_infinite(demand.expr):
+            what, home = way.named(demand, own)
+            helped = not own and demand.key in way.helpers
+            flipped = way.signs.get(demand.key, False)
+            expr = demand.expr
+            if is_infinite(expr):
                 out.append(Leaf("worst", demand))
                 return False
             following = self._following(demand, answer)
-            turned = [d for d in following if not what and _turns(demand.expr, d.expr) and self._picks(d.expr)]
+            turned = [d for d in following if not what and _turns(expr, d.expr) and self._picks(d.expr)]
             if turned:
-                out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
+                out.append(Leaf("score", turned[0], flipped=not flipped))
                 return False
             if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
-                turned_before = signs.get(demand.key, False)
-                out.extend(replace(leaf, flipped=leaf.flipped != turned_before) for leaf in known)
+                turns = len(following) == 1 and _turns(expr, following[0].expr)
+                out.extend(replace(leaf, flipped=leaf.flipped != (flipped != turns)) for leaf in known)
                 return False
             if following and (answer.kind != "arithmetic" or not what):
-                if demand.key in terms or (answer.kind == "arithmetic" and len(following) > 1):
-                    terms.update(inner.key for inner in following)
-                for inner in following:
-                    names[inner.key] = what
-                    if demand.key in homes:
-                        homes.setdefault(inner.key, homes[demand.key])
-                    turns = inner.key not in terms and _turns(demand.expr, inner.expr)
-                    signs[inner.key] = signs.get(demand.key, False) != turns
-                    if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
-                        helpers.add(inner.key)
+                way.onward(demand, following, what, formula=answer.kind == "arithmetic" and len(following) > 1)
+                if helped or (own and isinstance(expr, ir.Call) and answer.kind == "moved"):
+                    way.helpers.update(inner.key for inner in following)
                 return following
             if answer.kind.startswith("mixed"):
-                for inner in answer.demands:
-                    names[inner.key] = what
-                    if demand.key in homes:
-                        homes.setdefault(inner.key, homes[demand.key])
-                    signs[inner.key] = signs.get(demand.key, False)
+                way.onward(demand, answer.demands, what)
                 return True
-            expr = demand.expr
             if answer.kind == "cycle":
                 return False
             hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
-                factor = demand.key in terms and not _zero(expr) and not any(b.guard.kind in _OPEN for b in demand.guards)
+                factor = demand.key in way.terms and not _zero(expr) and not any(b.guard.kind in _OPEN for b in demand.guards)
                 if not none and not factor:
-                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
+                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", flipped, home))
             else:
                 lost = helped and answer.kind in ("unknown", "parameter", "function")
-                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, signs.get(demand.key, False), home))
+                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, flipped, home))
             return False
 
         if not self.origins.walk(start, visit, apart=self._reduced):

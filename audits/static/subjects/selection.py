@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from audits.static.analysis.values import Inst
-from audits.static.dataflow.backwards import NEAR
 from audits.static.dataflow.flow import Flow, Place
 from audits.static.dataflow.origins import Answer, Bound, Demand, Origins, field_names, is_infinite
 from audits.static.dataflow.reaching import Guard, Path
@@ -26,7 +26,6 @@ from audits.static.subjects.selection_names import (
     named_best,
     says_best,
     says_other,
-    within,
     words_of,
 )
 
@@ -72,7 +71,11 @@ class Selection:
         self.roots = roots
         self.primary = primary
         self.quantities = Primary(origins, primary)
-        self.functions = list(self.flow.cold_path(roots))
+        made = [
+            f for r in roots if r.cls is not None for f in r.cls.module.functions.values()
+            if f.cls is r.cls and f.node.name == "__init__"
+        ]  # fmt: skip
+        self.functions = list(self.flow.cold_path([*roots, *made]))  # what a constructor registers may run as well
         owners = {f.cls for f in self.functions if f.cls is not None}
         self.functions += [
             f for c in sorted(owners, key=lambda c: c.symbol) for f in c.module.functions.values()
@@ -143,7 +146,7 @@ class Selection:
         place = Place(ir.Name(1, 1, 1, 1, ""), fn.module, fn)
         statement = next((a for a in reversed(above) if isinstance(a, ir.Stmt)), node)
         guards = list(self.origins.reaching(place).guards.get(id(statement), ()))
-        for outer, inner in zip(above, above[1:], strict=False):
+        for outer, inner in pairwise(above):
             if isinstance(outer, ir.IfExp) and inner is not outer.test:
                 guards.append(Guard("if", outer.test, inner is outer.body))
             elif isinstance(outer, ir.BoolOp):
@@ -228,12 +231,19 @@ class Selection:
         loaded: dict[int, Store] = {}
         for fn in self.functions:
             for node in ir.walk_own(fn.node.body):
-                if isinstance(node, ir.Call) and ir.last_name(node.func) == "load_state_dict" and node.args and not self._in_epoch(node, fn):
-                    for part in self.parts.read(Demand(Place(node.args[0].value, fn.module, fn))):
-                        loaded.update({id(s.value): s for s, _ in self.parts.stores(part)})
+                loads = isinstance(node, ir.Call) and ir.last_name(node.func) == "load_state_dict" and bool(node.args)
+                if loads and isinstance(node, ir.Call) and not self._in_epoch(node, fn):
+                    loaded.update({id(s.value): s for s in self._filling(Demand(Place(node.args[0].value, fn.module, fn)))})
         for store in loaded.values():
-            if not is_initial(store.value) and self._in_epoch(store.node, store.fn) and not isinstance(store.value, (ir.Dict, ir.Sequence)):
-                yield Event(store.node, store.fn, "best")
+            yield Event(store.node, store.fn, "best")
+
+    def _filling(self, demand: Demand) -> list[Store]:
+        # The stores on a value's way that hang on an improvement; else the nearest ones.
+        found = [[s for p in parts for s, _ in self.parts.stores(p) if not is_initial(s.value) and self._in_epoch(s.node, s.fn)]
+                 for parts in self.parts.ways(demand)]  # fmt: skip
+        found = [stores for stores in found if stores and not any(isinstance(s.value, (ir.Dict, ir.Sequence)) for s in stores)]
+        good = [stores for stores in found if all(self.situation(s.node, s.fn) <= GOOD for s in stores)]
+        return (good or found or [[]])[0]
 
     def _judged(self) -> list[Event]:
         """The events that save the best model."""
@@ -266,8 +276,9 @@ class Selection:
         others: list[Demand] = []
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
-            part = next((p for p in self.parts.parts(demand) if self.tests.kept_part(p)), None)
-            part = part or next((p for p in self.parts.parts(demand) if not demand.path and named_best(demand.expr) and self._updated(p)), None)
+            named = not demand.path and named_best(demand.expr)
+            kept = [p for p in self.parts.parts(demand) if self.tests.kept_part(p) or (named and self._updated(p))]
+            part = next(iter(kept), None)
             if part is not None:
                 hits.append(part)
                 return False
@@ -491,7 +502,5 @@ def _operands(node: ir.Compare | ir.Call) -> list[ir.Expr]:
 
 
 def _is_model(name: str) -> bool:
-    return any(word in name.lower() for word in ("model", "net", "state", "module", "optim", "engine", "trainer", "runner", "config", "cfg"))
-
-
-__all__ = ["Selection", "within", "NEAR"]
+    words = ("model", "net", "state", "module", "optim", "engine", "trainer", "runner", "config", "cfg")
+    return any(word in name.lower() for word in words)

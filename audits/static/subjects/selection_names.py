@@ -45,11 +45,6 @@ def named_best(expr: ir.Expr) -> bool:
     return "best" in name.lower() and not _NOT_VALUES.search(name)
 
 
-def within(node: ir.Node, root: ir.Node) -> bool:
-    """Whether a node stands inside another."""
-    return any(n is node for n in ir.walk(root))
-
-
 def is_initial(expr: ir.Expr) -> bool:
     """Whether a value is one to start from: a literal, infinity, or an empty collection."""
     if isinstance(expr, ir.Constant):
