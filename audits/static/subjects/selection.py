@@ -424,8 +424,7 @@ class Selection:
             if here is not None:
                 yield Place(here, root.module, root), "fit() returns nothing, where the best value that selected the model belongs"
         for place, (hits, others) in self.returned:
-            left = [d for d in others if not isinstance(d.expr, ir.Constant)]
-            if not hits or left:
+            if not hits or others:
                 yield place, "fit() returns something else than the best value that selected the model"
 
     # -- the primary
