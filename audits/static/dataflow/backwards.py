@@ -31,6 +31,13 @@ def _joined(guards: tuple[Bound, ...], further: tuple[Bound, ...]) -> tuple[Boun
     return guards + tuple(b for b in further if b not in guards) if further else guards
 
 
+def _is_full(fn: FunctionInfo, call: ir.Expr) -> bool:
+    """Whether a call passes every parameter of a plain function itself, as to one that a descriptor hands out: there is no receiver."""
+    if fn.cls is not None or not isinstance(call, ir.Call) or any(a.star for a in call.args):
+        return False
+    return len(call.args) == len(fn.node.params) and not any(p.kind in ("*", "**") for p in fn.node.params)
+
+
 def _deepens(demand: Demand, seen: set[object]) -> bool:
     """Whether a loop such as `x = x[0]` leads back to an expression, only with a longer path each time."""
     if len(demand.path) <= PATH:
@@ -108,7 +115,7 @@ class Backwards:
             if isinstance(callee, Func) and read and callee.fn.node.name != read:
                 continue  # `table.get(key)` reads a function and runs none
             if isinstance(callee, Func) and not callee.weak:
-                out[callee.fn] = callee.bound
+                out[callee.fn] = callee.bound and not _is_full(callee.fn, place.expr)
             elif isinstance(callee, Inst):
                 interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})

@@ -14,6 +14,7 @@ from audits.static.findings import Step
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo, Scope, lookup_scope
 
+_APPENDING = frozenset({"append", "add", "appendleft", "put"})
 _FILLING = frozenset({"append", "extend", "add", "insert", "update", "setdefault"})
 
 
@@ -48,6 +49,7 @@ class Flow:
         self._fields: dict[tuple[ClassInfo, str], list[Place]] | None = None
         self._contents: dict[tuple[ClassInfo, str], list[tuple[object, Place]]] | None = None
         self._outer: dict[tuple[Scope, str], list[Place]] | None = None
+        self._put: dict[tuple[Scope, str], list[Place]] | None = None
         self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
         self._called_on: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] | None = None
         for unit in [*analysis.modules.values(), *analysis.cold.values()]:
@@ -190,6 +192,19 @@ class Flow:
                     if owner is not None and bound:
                         self._outer.setdefault((owner, declared), []).extend(Place(e, fn.module, fn) for e in bound)
         return self._outer.get((scope, name), [])
+
+    def outer_contents(self, scope: Scope, name: str) -> list[Place]:
+        """What nested functions put into a container that a function around them owns."""
+        if self._put is None:
+            self._put = {}
+            for fn in self.analysis.project.functions:
+                for node in ir.walk_own(fn.node.body) if fn.enclosing is not None else ():
+                    if isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr in _APPENDING and node.args:
+                        filled = node.func.value
+                        owner = lookup_scope(fn.scope, filled.id) if isinstance(filled, ir.Name) else None
+                        if owner is not None and owner is not fn.scope and isinstance(filled, ir.Name):
+                            self._put.setdefault((owner, filled.id), []).append(Place(node.args[0].value, fn.module, fn))
+        return self._put.get((scope, name), [])
 
     def _index_fields(self) -> dict[tuple[ClassInfo, str], list[Place]]:
         out: dict[tuple[ClassInfo, str], list[Place]] = {}

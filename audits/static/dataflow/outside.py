@@ -57,6 +57,8 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
             given = [to(s, (("item", path[0][1]), *path[1:])) for s in spread]
             return given if any(origins.has_item(g) for g in given) else [to(base, path), *given]
         return []
+    if name in ("run", "run_until_complete") and len(plain) == 1 and method is not None and ir.last_name(method) in ("asyncio", "anyio", "loop"):
+        return [to(plain[0], path)]
     if name == "cast" and len(plain) == 2:
         return [to(plain[1], path)]
     if name in ("copy", "deepcopy", "__copy__", "__deepcopy__", "model_copy") and not plain and method is not None:

@@ -35,9 +35,11 @@ class Variables(Arguments):
         found = lookup_scope(scope, expr.id)
         places = self.flow.outer_writes(found, expr.id) if found is not None else []
         places = [p for p in places if p.fn is not demand.place.fn]
-        if not places:
+        put = self.flow.outer_contents(found, expr.id) if found is not None and demand.path and demand.path[0][0] != "field" else []
+        if not places and not put:
             return answer
         moved = tuple(self.at(demand, p, demand.path, None) for p in places)
+        moved += tuple(self.at(demand, p, demand.path[1:], demand.frame) for p in put)
         return Answer("moved" if answer.kind in ("moved", "outside", "unknown") else answer.kind, answer.demands + moved)
 
     def _stored(self, demand: Demand, env: dict[str, Alternatives], base: str, path: Path) -> Answer | None:

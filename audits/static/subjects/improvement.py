@@ -151,6 +151,8 @@ class Improvements:
         expr = demand.expr
         if isinstance(expr, ir.Constant) and not demand.path:
             return OPEN if bool(expr.value) == want else NEVER
+        if demand.path and isinstance(expr, (ir.Sequence, ir.Dict)) and not ir.children(expr):
+            return NEVER  # an item of an empty collection
         if isinstance(expr, ir.UnaryOp) and expr.op in ("not", "~"):
             return self.cases(taken(demand, expr.operand, ()), not want, depth + 1)
         if isinstance(expr, ir.BoolOp) or (isinstance(expr, ir.BinOp) and expr.op in ("&", "|")):

@@ -357,6 +357,15 @@ class Primary:
             return isinstance(expr.index, ir.Constant) and expr.index.value == self.name and not demand.path
         return isinstance(expr, ir.Name) and expr.id == self.name and not demand.path
 
+    def read_in(self, expr: ir.Node) -> bool:
+        """Whether the key is read anywhere in an expression; that it is set there says nothing."""
+        return any(
+            (isinstance(n, ir.Attribute) and n.attr == self.name) or (isinstance(n, ir.Name) and n.id == self.name)
+            or (isinstance(n, ir.Subscript) and isinstance(n.index, ir.Constant) and n.index.value == self.name)
+            or (isinstance(n, ir.Call) and any(isinstance(a.value, ir.Constant) and a.value.value == self.name for a in n.args))
+            for n in ir.walk(expr)
+        )  # fmt: skip
+
     def mentioned(self, expr: ir.Node) -> bool:
         """Whether the key's name stands anywhere in an expression."""
         return any(

@@ -296,7 +296,7 @@ class Selection:
                     others.extend(rest if not inner else [])
                 return False
             following = self.parts.onward(demand, answer)
-            if following is False:
+            if following is False and answer.kind != "cycle" and not (demand.path and not ir.children(demand.expr)):
                 others.append(demand)
             return following
 
@@ -484,8 +484,7 @@ class Selection:
         found: list[bool] = []
 
         def visit(demand: Demand, answer: Answer) -> bool:
-            tests = [b.guard.test for b in demand.guards]
-            found.append(any(self.quantities.mentioned(node) for node in (demand.expr, *tests)))
+            found.append(any(self.quantities.read_in(node) for node in (demand.expr, *(b.guard.test for b in demand.guards))))
             return not found[-1]
 
         self.origins.walk(start, visit, 400)
