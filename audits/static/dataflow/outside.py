@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _COPIES = frozenset({"copy", "deepcopy", "list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "aiter"})
 _AS_MAPPING = frozenset({"asdict", "vars", "dict", "_asdict", "model_dump", "__dict__", "astuple"})
 _FROM_MAPPING = frozenset({"SimpleNamespace", "Namespace", "DictConfig", "edict", "AttrDict"})
+_LOOPS = frozenset({"asyncio", "anyio", "loop"})
 _ELEMENT = ("elem", None)
 
 
@@ -57,7 +58,7 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
             given = [to(s, (("item", path[0][1]), *path[1:])) for s in spread]
             return given if any(origins.has_item(g) for g in given) else [to(base, path), *given]
         return []
-    if name in ("run", "run_until_complete") and len(plain) == 1 and method is not None and ir.last_name(method) in ("asyncio", "anyio", "loop"):
+    if name in ("run", "run_until_complete") and len(plain) == 1 and method is not None and ir.last_name(method) in _LOOPS:
         return [to(plain[0], path)]
     if name == "cast" and len(plain) == 2:
         return [to(plain[1], path)]
