@@ -64,7 +64,7 @@ class Improvements:
         self.parts = parts
         self.situation = situations
         self.sites: dict[tuple[int, int], Site] = {}
-        self.extremes: dict[int, Extreme] = {}
+        self._chosen: dict[object, Extreme | None] = {}
         self._kept: dict[Part, bool] = {}
         self._cases: dict[object, Cases] = {}
         self._asking: set[object] = set()
@@ -404,12 +404,12 @@ class Improvements:
                 return False
             return [] if isinstance(current.expr, ir.Name) and len(current.path) > 3 else self.parts.onward(current, answer)
 
-        if id(demand.expr) in self.extremes and not demand.path:
-            return self.extremes[id(demand.expr)]
+        if demand.key in self._chosen:
+            return self._chosen[demand.key]
+        self._chosen[demand.key] = None  # `x = values[x]` leads back to itself
         self.origins.walk(demand, visit, 40)
-        if len(found) == 1 or (found and all(f.lowest == found[0].lowest for f in found)):
-            return found[0]
-        return None
+        self._chosen[demand.key] = found[0] if found and all(f.lowest == found[0].lowest for f in found) else None
+        return self._chosen[demand.key]
 
     def _extreme(self, demand: Demand) -> Extreme | None:
         expr, path = demand.expr, demand.path
