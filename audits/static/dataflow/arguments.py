@@ -143,8 +143,13 @@ class Arguments(Backwards):
                     return False
                 return answer.kind in ("moved", "mixed-unknown") and len(found) < 4
 
-            if not any(isinstance(v, Func) and v.fn.node.name == ir.last_name(call.func) for v in self.flow.callees(caller)):
-                self.walk(Demand(caller.at(call.func), (), frame), visit, NEAR)
+            named = any(isinstance(v, Func) and v.fn.node.name == ir.last_name(call.func) for v in self.flow.callees(caller))
+            if not named and id(call) not in self._binding:
+                self._binding.add(id(call))  # `f = lambda v, f=f: f(v)` leads back to itself
+                try:
+                    self.walk(Demand(caller.at(call.func), (), frame), visit, NEAR)
+                finally:
+                    self._binding.discard(id(call))
             out += found[:1]
         return out
 

@@ -72,6 +72,7 @@ class Backwards:
         self._asked: set[int] = set()
         self._meta: dict[ClassInfo, list[FunctionInfo]] = {}
         self._got: dict[tuple[int, int], ir.Call] = {}
+        self._binding: set[int] = set()
         self._scores: dict[str, frozenset[str]] = {}
         self.made: list[ir.Node] = []  # what a step makes stays alive: its identity stands for it
         self.only: Callable[[FunctionInfo], bool] | None = None  # restricts the callers that a parameter leads to
