@@ -58,10 +58,8 @@ def through(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
             given = [to(s, (("item", path[0][1]), *path[1:])) for s in spread]
             return given if any(origins.has_item(g) for g in given) else [to(base, path), *given]
         return []
-    if name in ("run", "run_until_complete") and len(plain) == 1 and method is not None and ir.last_name(method) in _LOOPS:
-        return [to(plain[0], path)]
-    if name == "cast" and len(plain) == 2:
-        return [to(plain[1], path)]
+    if (name == "cast" and len(plain) == 2) or (len(plain) == 1 and _runs_coroutine(expr.func)):
+        return [to(plain[-1], path)]
     if name in ("copy", "deepcopy", "__copy__", "__deepcopy__", "model_copy") and not plain and method is not None:
         return [to(method, path)] if path or name == "model_copy" else []
     if name in ("DataLoader", "Subset") and plain and path[:1] == (("field", "dataset"),):
@@ -113,6 +111,11 @@ def held(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand]:
             for fn in origins.functions(place):
                 out += [origins.at(demand, r, (), None) for r in origins.flow.returns(fn)]
     return out
+
+
+def _runs_coroutine(func: ir.Expr) -> bool:
+    owner = func.value if isinstance(func, ir.Attribute) else None
+    return owner is not None and ir.last_name(func) in ("run", "run_until_complete") and ir.last_name(owner) in _LOOPS
 
 
 def _mapped(origins: Origins, demand: Demand, expr: ir.Call, plain: list[ir.Expr]) -> list[Demand]:
