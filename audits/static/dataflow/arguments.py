@@ -134,6 +134,8 @@ class Arguments(Backwards):
             return
         if param.kind == "*":
             rest = plain[len(names) :]
+            if not fn.positional and isinstance(call.func, ir.Attribute) and self._is_method(caller.at(call.func)):
+                rest = [(caller.at(call.func.value), path, frame), *rest]  # a decorator's function gets the receiver among its *args
             if path and path[0][0] == "item" and isinstance(path[0][1], int):
                 yield from ((p, path[1:], at) for p, _, at in rest[path[0][1] : path[0][1] + 1])
             else:
@@ -149,6 +151,13 @@ class Arguments(Backwards):
             yield starred[0], (("item", names.index(param.name) - starred[1]), *path), frame
         else:
             yield from ((p, (("item", param.name), *path), at) for p, at in spread)
+
+    def _is_method(self, place: Place) -> bool:
+        # Whether an attribute is defined as a method of the object that it is taken of.
+        made = [r.cls for r in self.flow.receivers(place) if isinstance(r, (Inst, SuperOf))]
+        owners = [c for cls in made for c in self.analysis.mro_cache.get(cls) or [cls]]
+        found = [c.module.functions.get(f"{c.qualname}.{ir.last_name(place.expr)}") for c in owners]
+        return any(fn is not None and "staticmethod" not in fn.flags for fn in found)
 
     def partials(self, caller: Place, frame: Frame | None) -> list[tuple[Place, list[ir.Arg], Frame | None]]:
         """The arguments that `functools.partial` has bound to what a call runs, each with where they stand."""

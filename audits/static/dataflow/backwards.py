@@ -20,13 +20,22 @@ from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
 LIMIT = 4_000
 NEAR = 150  # how far a side question, such as which table is indexed, is followed
 DEPTH = 14
-VARIANTS = 24  # how many sets of conditions are told apart for one expression
 PATH = 6  # how many parts of parts are told apart
+
+
+Guarded = tuple[Bound, ...]
 
 
 def _joined(guards: tuple[Bound, ...], further: tuple[Bound, ...]) -> tuple[Bound, ...]:
     # A loop leads through the same conditions again and again.
     return guards + tuple(b for b in further if b not in guards) if further else guards
+
+
+def _is_full(fn: FunctionInfo, call: ir.Expr) -> bool:
+    """Whether a call passes every parameter of a plain function itself, as to one that a descriptor hands out: there is no receiver."""
+    if fn.cls is not None or not isinstance(call, ir.Call) or any(a.star for a in call.args):
+        return False
+    return len(call.args) == len(fn.node.params) and not any(p.kind in ("*", "**") for p in fn.node.params)
 
 
 def _deepens(demand: Demand, seen: set[object]) -> bool:
@@ -113,9 +122,13 @@ class Backwards:
         """The packages' functions that a call runs, each with whether its first parameter is the receiver."""
         out: dict[FunctionInfo, bool] = {}
         interp = None
+        func = place.expr.func if isinstance(place.expr, ir.Call) else None
+        read = func.attr if isinstance(func, ir.Attribute) and func.attr in lookup.CONTAINER_READS else ""
         for callee in self.flow.callees(place):
+            if isinstance(callee, Func) and read and callee.fn.node.name != read:
+                continue  # `table.get(key)` reads a function and runs none
             if isinstance(callee, Func) and not callee.weak:
-                out[callee.fn] = callee.bound
+                out[callee.fn] = callee.bound and not _is_full(callee.fn, place.expr)
             elif isinstance(callee, Inst):
                 interp = interp or _Silent(self.analysis, Unit(place.module, place.fn, hot=False, settled=True))
                 out.update({fn: True for fn, takes in lookup.call_targets(interp, callee) if takes})
@@ -168,23 +181,25 @@ class Backwards:
         return [c.cls for c in self.flow.callees(place) if isinstance(c, Cls) and not self._metacalls(c.cls)]
 
     def walk(self, start: Demand, visit: Callable[[Demand, Answer], bool | Iterable[Demand]], limit: int = LIMIT,
-             *, apart: bool = False) -> bool:  # fmt: skip
+             *, apart: Callable[[Guarded], tuple[Guarded, object]] | None = None) -> bool:  # fmt: skip
         """Go back from `start`; `visit` says whether to follow an answer's demands, or which. False where the way was too long.
 
-        With `apart`, what is reached under different conditions is visited for each of them.
+        With `apart`, what is reached under different conditions is visited for each of them. It reduces conditions to those that tell
+        the asker anything, and says what they tell: an expression is visited once for each of these.
         """
         pending = [start]
         seen: set[object] = {start.key}
-        variants: dict[object, int] = {}
         while pending:
             demand = pending.pop()
             answer = self.step(demand) if not _deepens(demand, seen) else Answer("cycle")
             chosen = visit(demand, answer)
             for following in answer.demands if chosen is True else chosen or ():
-                key = (*following.key, frozenset(following.guards)) if apart else following.key
-                if key not in seen and variants.get(following.key, 0) < VARIANTS:
+                key: object = following.key
+                if apart is not None:
+                    guards, told = apart(following.guards)
+                    following, key = replace(following, guards=guards), (*following.key, told)
+                if key not in seen:
                     seen.add(key)
-                    variants[following.key] = variants.get(following.key, 0) + 1
                     pending.append(following)
             if len(seen) > limit:
                 return False

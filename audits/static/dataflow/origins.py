@@ -129,14 +129,18 @@ class Origins(Variables):
         targets = self.targets(place)
         out: list[Demand] = []
         operator = isinstance(expr.func, ir.Attribute) and expr.func.attr.startswith("__")  # chosen by its object, not by a table
-        chosen, sure = self._chosen_functions(demand, expr) if len(targets) > 1 and not operator else ({}, False)
-        if not targets and isinstance(expr.func, (ir.Name, ir.Subscript)) and not self.classes(place):
-            # Called by a name for an element of a list of functions, which the analysis does not tell from a function.
-            chosen = self._chosen_functions(demand, expr)[0]
-            targets = [(fn, False) for fn in chosen]
-        for fn, bound in targets:
-            if sure and fn not in chosen:
-                continue  # another entry of the table
+        named = isinstance(expr.func, ir.Name) and any(fn.node.name == expr.func.id for fn, _ in targets)
+        variable = not isinstance(expr.func, ir.Attribute) and not named
+        # Called by a name for an element of a list of functions, which the analysis does not tell from a function.
+        element = isinstance(expr.func, (ir.Name, ir.Subscript)) and not targets and not self.classes(place)
+        several = not operator and (len(targets) > 1 or element or (variable and bool(targets)))
+        chosen, every = self._chosen_functions(demand, expr) if several else ({}, False)
+        known = {fn for fn, _ in targets}
+        replaced = {fn for fn in chosen if fn.node.decorators and self.flow.replacements(fn) & known}
+        given = [(fn, False) for fn in chosen if fn not in known | replaced]  # `table.get(key, default)()`
+        for fn, bound in [*targets, *given]:
+            if every and fn not in chosen:
+                continue  # another item of the same tuple, say
             frame = self.enter(fn, expr, place, demand.frame, bound)
             if frame is not None:
                 out += self._returned(replace(demand, guards=demand.guards + chosen.get(fn, ())), fn, frame)
@@ -176,26 +180,25 @@ class Origins(Variables):
         return []
 
     def _chosen_functions(self, demand: Demand, expr: ir.Call) -> tuple[dict[FunctionInfo, tuple[Bound, ...]], bool]:
-        # `table[key](...)`: the condition under which each function of the table is the one that is called, and whether these are all.
+        # `table[key](...)`: the condition under which each function of the table is the one that is called, and whether those are all.
         out: dict[FunctionInfo, tuple[Bound, ...]] = {}
-        sure = isinstance(expr.func, ir.Subscript)
+        every = [True]
 
         def visit(found: Demand, answer: Answer) -> bool:
             if isinstance(found.expr, ir.Lambda):
                 functions = [self.analysis.project.function_of.get(found.expr.function)]
             else:
                 functions = [v.fn for v in self.values(found.place) if isinstance(v, Func)] if answer.kind == "function" else []
-            nonlocal sure
-            sure = sure and bool(functions or (answer.kind == "moved" and answer.demands))
             out.update({fn: found.guards for fn in functions if fn is not None})
+            every.append((answer.kind == "moved" and bool(answer.demands)) or (len(functions) == 1 and functions[0] is not None))
             return answer.kind == "moved" and len(out) < 20
 
         if id(expr) in self._choosing:
             return out, False
         self._choosing.add(id(expr))
-        complete = self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
+        finished = self.walk(Demand(demand.place.at(expr.func), (), demand.frame), visit, NEAR)
         self._choosing.discard(id(expr))
-        return out, sure and complete and 0 < len(out) < 20
+        return out, finished and all(every) and 0 < len(out) < 20
 
     def _constructed(self, demand: Demand, call: ir.Call, cls: ClassInfo) -> list[Demand]:
         name, rest = demand.path[0][1], demand.path[1:]

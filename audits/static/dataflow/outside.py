@@ -125,7 +125,7 @@ def _running(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand] | 
         return [*(origins.returned(demand, run) if run is not None else []), *started]
     if name == "result" and method is not None:
         return [origins.to(demand, method, path)]
-    if name == "run_until_complete" or (name == "run" and method is not None and ir.last_name(method) in ("asyncio", "anyio")):
+    if name == "run_until_complete" or (name == "run" and method is not None and ir.last_name(method) in ("asyncio", "anyio", "loop")):
         return [origins.to(demand, v, path) for v in plain[:1]]
     return None
 

@@ -156,8 +156,8 @@ class Reaching:
             env = self._expr(part, env)
         return env
 
-    def _made(self, node: ir.Node, make: Any) -> ir.Expr:
-        key = ("made", id(node))
+    def _made(self, node: ir.Node, make: Any, name: str = "") -> ir.Expr:
+        key = ("made", id(node), name)
         found = self._defs.get(key)
         if found is None:
             found = self._defs[key] = Def("made", make())
@@ -173,7 +173,7 @@ class Reaching:
             return orelse, (*guards, no)
         if orelse is None and body is not None:
             return body, (*guards, yes)
-        return _join([(body, (yes,)), (orelse, (no,))]), guards
+        return self._join(node, [(body, (yes,)), (orelse, (no,))]), guards
 
     def _loop(self, node: ir.For | ir.While, env: Env, guards: Guards) -> Env | None:
         env = self._expr(node.iter if isinstance(node, ir.For) else node.test, env)
@@ -188,13 +188,13 @@ class Reaching:
             self._exits.append([])
             end = self._block(node.body, inner, guards)
             after: list[tuple[Env | None, Guards]] = [(end, ()), *((e, ()) for e in self._exits.pop())]
-            head = _join([(head, ()), *after]) or head
-            left = _join(after)
+            head = self._join(node, [(head, ()), *after]) or head
+            left = self._join(node.iter if isinstance(node, ir.For) else node.test, after)
         return self._block(node.orelse, left if left is not None and _runs(node) else head, guards)
 
     def _try(self, node: ir.Try, env: Env, guards: Guards) -> Env | None:
         body = self._block(node.body, env, guards)
-        before = _join([(env, ()), (self._anywhere(node.body, env), ()), (body, ())]) or env
+        before = self._join(node, [(env, ()), (self._anywhere(node.body, env), ()), (body, ())]) or env
         ends: list[tuple[Env | None, Guards]] = [(self._block(node.orelse, body, guards), ())]
         for handler in node.handlers:
             failed = Guard("except", handler)
@@ -202,7 +202,8 @@ class Reaching:
             if isinstance(handler.name, ir.Name):
                 inside = self._bind(inside, handler.name.id, self._def("except", name=handler.name.id, node=handler))
             ends.append((self._block(handler.body, inside, (*guards, failed)), (failed,)))
-        return self._block(node.finalbody, _join(ends), guards) if node.finalbody else _join(ends)
+        end = self._join(node.handlers[-1] if node.handlers else node, ends)
+        return self._block(node.finalbody, end, guards) if node.finalbody else end
 
     def _anywhere(self, body: list[ir.Stmt], env: Env) -> Env:
         # A handler may run after any part of the body.
@@ -212,7 +213,7 @@ class Reaching:
                 reached = out
                 for target in node.targets:
                     reached = self._target(target, node.value, (), reached, node)
-                out = _join([(out, ()), (reached, ())]) or out
+                out = self._join(node, [(out, ()), (reached, ())]) or out
         return out
 
     def _with(self, node: ir.With, env: Env, guards: Guards) -> Env | None:
@@ -225,7 +226,8 @@ class Reaching:
                 suppressed = Guard("except", node)
         after = self._block(node.body, env, guards)
         if suppressed is not None:
-            return _join([(after, ()), (_join([(env, ()), (self._anywhere(node.body, env), ())]), (suppressed,))])
+            failed = self._join(node.items[0], [(env, ()), (self._anywhere(node.body, env), ())])
+            return self._join(node, [(after, ()), (failed, (suppressed,))])
         return after
 
     def _match(self, node: ir.Match, env: Env, guards: Guards) -> tuple[Env | None, Guards]:
@@ -254,7 +256,53 @@ class Reaching:
         standing = [(e, g) for e, g in ends if e is not None]
         if len(standing) == 1:
             return standing[0][0], (*guards, *standing[0][1])
-        return _join(ends), guards
+        return self._join(node, ends), guards
+
+    # -- joins
+
+    def _join(self, node: ir.Node, branches: list[tuple[Env | None, Guards]]) -> Env | None:
+        """The environments of branches together; what only some of them hold is conditional on those."""
+        alive = [(e, g) for e, g in branches if e is not None]
+        if len(alive) < 2:
+            return alive[0][0] if alive else None
+        if all(e is alive[0][0] for e, _ in alive):
+            return alive[0][0]
+        out: Env = {}
+        names: dict[str, None] = {}
+        for env, _ in alive:
+            names.update(dict.fromkeys(env))
+        for name in names:
+            held = [(env.get(name), guards) for env, guards in alive]
+            if all(h is held[0][0] for h, _ in held) and held[0][0] is not None:
+                out[name] = held[0][0]
+                continue
+            pseudo = "." in name or "[" in name
+            merged: Alternatives = {}
+            counts: dict[Def, int] = {}
+            for alternatives, guards in held:
+                if alternatives is None:
+                    alternatives = {BASE: ()} if pseudo else {}
+                for definition, own in alternatives.items():
+                    counts[definition] = counts.get(definition, 0) + 1
+                    if definition in merged:
+                        merged[definition] = tuple(g for g in merged[definition] if g in own)
+                    else:
+                        merged[definition] = (*own, *(g for g in guards if g not in own))
+            for definition in merged:
+                if counts[definition] == len(alive):
+                    shared = [h[definition] for h, _ in held if h is not None and definition in h]
+                    merged[definition] = tuple(g for g in shared[0] if all(g in s for s in shared)) if shared else ()
+            out[name] = merged if len(merged) <= APART or pseudo else self._gathered(node, name, merged)
+        return out
+
+    def _gathered(self, node: ir.Node, name: str, merged: Alternatives) -> Alternatives:
+        # Many definitions become one, a name of its own that stands for them: else each of n loops would list all before it.
+        place = (node.line, node.column, node.end_line, node.end_column)
+        made = self._made(node, lambda: ir.Name(*place, name), name)
+        known = self.envs.get(id(made), {}).get(name, {})
+        definition = self._def("value", made, name=name, node=node)
+        self.envs[id(made)] = {name: {**known, **{d: g for d, g in merged.items() if d is not definition}}}
+        return {definition: ()}
 
     # -- bindings
 
@@ -386,39 +434,4 @@ def _runs(node: ir.For | ir.While) -> bool:
 BASE = Def("base")
 IN_PLACE = ".~"  # after a name: the calls that have written into what it holds
 _REPLACING = frozenset({"copy_", "detach_", "zero_", "fill_", "set_"})
-
-
-def _join(branches: list[tuple[Env | None, Guards]]) -> Env | None:
-    """The environments of branches together; what only some of them hold is conditional on those."""
-    alive = [(e, g) for e, g in branches if e is not None]
-    if len(alive) < 2:
-        return alive[0][0] if alive else None
-    if all(e is alive[0][0] for e, _ in alive):
-        return alive[0][0]
-    out: Env = {}
-    names: dict[str, None] = {}
-    for env, _ in alive:
-        names.update(dict.fromkeys(env))
-    for name in names:
-        held = [(env.get(name), guards) for env, guards in alive]
-        if all(h is held[0][0] for h, _ in held) and held[0][0] is not None:
-            out[name] = held[0][0]
-            continue
-        pseudo = "." in name or "[" in name
-        merged: Alternatives = {}
-        counts: dict[Def, int] = {}
-        for alternatives, guards in held:
-            if alternatives is None:
-                alternatives = {BASE: ()} if pseudo else {}
-            for definition, own in alternatives.items():
-                counts[definition] = counts.get(definition, 0) + 1
-                if definition in merged:
-                    merged[definition] = tuple(g for g in merged[definition] if g in own)
-                else:
-                    merged[definition] = (*own, *(g for g in guards if g not in own))
-        for definition in merged:
-            if counts[definition] == len(alive):
-                shared = [h[definition] for h, _ in held if h is not None and definition in h]
-                merged[definition] = tuple(g for g in shared[0] if all(g in s for s in shared)) if shared else ()
-        out[name] = merged
-    return out
+APART = 8  # how many definitions of a name are listed one by one

@@ -57,6 +57,8 @@ def _case(name: str, primary: str, rest: str = "", kept: str = "objective") -> C
     return Case(name, {"pkg/__init__.py": "", "pkg/metrics.py": metrics, "pkg/train.py": source})
 
 
+_MANY = "".join(f"if v.part{i} > {i}:\n    s = s * v.part{i}\n" for i in range(30))
+_LOOPS = "".join(f"for x in v.part{i}:\n    if x > {i}:\n        s = s + x\n    elif x < 0:\n        s = s * x\n" for i in range(40))
 RULE = Rule(
     code="SEL002",
     title="no silent fallback from metrics to loss",
@@ -83,6 +85,9 @@ RULE = Rule(
             "another error", _IF + "try:\n    return score_of(v.metrics)\nexcept ZeroDivisionError as e:\n    raise ValueError('x') from e"
         ),
         _case("the worst score", _IF + "return score_of(v.metrics) if v.metrics else math.inf"),
+        _case("many conditions", _IF + "s = score_of(v.metrics)\n" + _MANY + "return s"),
+        _case("many loops", _IF + "s = score_of(v.metrics)\n" + _LOOPS + "return s"),
+        _case("a formula with a sign", _IF + "sign = 1.0 if self.config.mode == 'min' else -1.0\nreturn sign * score_of(v.metrics)"),
         _case("a loss that is only shown", "print(v.loss if v.metrics is None else 0.0)\n" + _IF + "return score_of(v.metrics)"),
     ),
     invalid=(
@@ -128,7 +133,22 @@ RULE = Rule(
             "the first epochs",
             "if self.config.train.val_primary == 'loss' or self.epoch < 3:\n    return v.loss\nreturn score_of(v.metrics)",
         ),
+        _case(
+            "a fallback before many conditions",
+            _IF + "s = score_of(v.metrics)\nif v.metrics is None:\n    s = v.loss\n" + _MANY + "return s",
+        ),
+        _case("a fallback before many loops",
+              _IF + "s = score_of(v.metrics)\nif v.metrics is None:\n    s = v.loss\n" + _LOOPS + "return s"),
+        _case("a default function", "table = {'k_loc': lambda: score_of(v.metrics)}\n"
+              "return table.get(self.config.train.val_primary, lambda: v.loss)()"),
+        _case("a name that is chosen by what is there",
+              "name = 'loss' if self.config.train.val_primary == 'loss' or not v.rows else 'k_loc'\n"
+              "return {'loss': v.loss, 'k_loc': score_of(v.metrics)}[name]"),
+        _case("the first that is there", _IF + "return next((s for s in (score_of(v.metrics), v.loss) if s is not None), math.inf)"),
+        _case("torch.where", "s = torch.where(torch.isnan(v.score), v.loss, v.score)\n"
+              "return torch.where(torch.tensor(self.config.train.val_primary == 'loss'), v.loss, s)"),
+        _case("a mean of losses", _IF + "if not v.scores:\n    return sum(v.losses) / len(v.losses)\nreturn sum(v.scores) / len(v.scores)"),
         Case("a missing trainer", {"pkg/__init__.py": "", "pkg/train.py": "class Trainer:\n    pass\n"}),
     ),
     limits=(_case("a loss by another name", _IF + "return score_of(v.metrics) if v.metrics else v.energy"),),
-)
+)  # fmt: skip

@@ -17,11 +17,14 @@ from audits.static.dataflow.reaching import Guard
 from audits.static.source import ir
 
 LOSS, SCORE = "loss", "score"
-_SCORE = re.compile(r"(^|_)(scores?|composite|metrics?|k_?loc|selection_score)(_|$)", re.I)
-_SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach"})
+_SCORE = re.compile(r"(^|_)(scores?|composite|metrics|k_?loc|selection_score)(_|$)", re.I)
+_SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach",
+                   "sum", "fsum", "fmean", "median", "average"})  # fmt: skip
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
 _HIDING = frozenset({"nan_to_num", "nanmean", "nansum", "nan_to_num_"})
-_LIBRARIES = ("math", "np", "numpy", "torch", "statistics")
+_TESTS = frozenset({"bool", "tensor", "as_tensor", "asarray", "array", "full_like"})
+_NEGATIONS = frozenset({"neg", "negative"})
+_LIBRARIES = ("math", "np", "numpy", "torch", "statistics", "operator")
 _OPEN = frozenset({"or", "default", "except"})
 
 
@@ -41,6 +44,34 @@ class Leaf:
         return self.shown or self.demand.place
 
 
+class _Way:
+    """What the way to each demand has told: names, the places where they stand, and signs."""
+
+    def __init__(self) -> None:
+        self.names: dict[object, str] = {}
+        self.homes: dict[object, Place] = {}
+        self.signs: dict[object, bool] = {}  # whether more of it is less of what is asked for
+        self.helpers: set[object] = set()  # what only a helper's name speaks for
+        self.terms: set[object] = set()  # parts of a formula: more of one may well be better, which turns no score round
+
+    def named(self, demand: Demand, own: str) -> tuple[str, Place | None]:
+        """What a demand is called, by itself or before, and where it was called so before."""
+        if own:
+            self.homes.setdefault(demand.key, demand.place)
+        return own or self.names.get(demand.key, ""), None if own else self.homes.get(demand.key)
+
+    def onward(self, demand: Demand, following: Iterable[Demand], what: str, *, formula: bool = False) -> None:
+        """Pass on what is known of a demand to those that follow."""
+        for inner in following:
+            self.names[inner.key] = what
+            if demand.key in self.homes:
+                self.homes.setdefault(inner.key, self.homes[demand.key])
+            if formula or demand.key in self.terms:
+                self.terms.add(inner.key)
+            turns = inner.key not in self.terms and _turns(demand.expr, inner.expr)
+            self.signs[inner.key] = self.signs.get(demand.key, False) != turns
+
+
 class Primary:
     """Questions about values with respect to one configuration key."""
 
@@ -50,66 +81,82 @@ class Primary:
         self.scores = origins.score_values(name)
         self._deciding: set[int] = set()
         self._nested: list[None] = []
+        self._held: dict[tuple[Bound, str], bool | None] = {}
+        self._told: dict[Bound, frozenset[str]] = {}
 
     # -- alternatives
 
     def leaves(self, start: Demand) -> list[Leaf]:
         """The alternatives of a value."""
         out: list[Leaf] = []
-        names: dict[tuple[object, ...], str] = {}
-        homes: dict[tuple[object, ...], Place] = {}
-        signs: dict[tuple[object, ...], bool] = {}  # whether more of it is less of what is asked for
-        helpers: set[tuple[object, ...]] = set()  # what only a helper's name speaks for
+        way = _Way()
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
-            own = _quantity(demand.expr)
-            if own:
-                homes.setdefault(demand.key, demand.place)
-            home = None if own else homes.get(demand.key)
-            what = own or names.get(demand.key, "")
-            helped = not own and demand.key in helpers
-            if is_infinite(demand.expr):
+            own = _part_quantity(demand) or _quantity(demand.expr)
+            what, home = way.named(demand, own)
+            helped = not own and demand.key in way.helpers
+            flipped = way.signs.get(demand.key, False)
+            expr = demand.expr
+            if is_infinite(expr):
                 out.append(Leaf("worst", demand))
                 return False
             following = self._following(demand, answer)
-            turned = [d for d in following if not what and _turns(demand.expr, d.expr) and self._picks(d.expr)]
+            turned = [d for d in following if not what and _turns(expr, d.expr) and self._picks(d.expr)]
             if turned:
-                out.append(Leaf("score", turned[0], flipped=not signs.get(demand.key, False)))
+                out.append(Leaf("score", turned[0], flipped=not flipped))
                 return False
             if answer.kind == "arithmetic" and what and not own and (known := self._known(following)):
-                out.extend(known)
+                turns = len(following) == 1 and _turns(expr, following[0].expr)
+                out.extend(replace(leaf, flipped=leaf.flipped != (flipped != turns)) for leaf in known)
                 return False
             if following and (answer.kind != "arithmetic" or not what):
-                for inner in following:
-                    names[inner.key] = what
-                    if demand.key in homes:
-                        homes.setdefault(inner.key, homes[demand.key])
-                    signs[inner.key] = signs.get(demand.key, False) != _turns(demand.expr, inner.expr)
-                    if helped or (own and isinstance(demand.expr, ir.Call) and answer.kind == "moved"):
-                        helpers.add(inner.key)
+                way.onward(demand, following, what, formula=answer.kind == "arithmetic" and len(following) > 1)
+                if helped or (own and isinstance(expr, ir.Call) and answer.kind == "moved"):
+                    way.helpers.update(inner.key for inner in following)
                 return following
             if answer.kind.startswith("mixed"):
-                for inner in answer.demands:
-                    names[inner.key] = what
-                    if demand.key in homes:
-                        homes.setdefault(inner.key, homes[demand.key])
-                    signs[inner.key] = signs.get(demand.key, False)
+                way.onward(demand, answer.demands, what)
                 return True
-            expr = demand.expr
             if answer.kind == "cycle":
                 return False
             hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
-                if not none:
-                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", signs.get(demand.key, False), home))
+                factor = demand.key in way.terms and not _zero(expr) and not any(b.guard.kind in _OPEN for b in demand.guards)
+                if not none and not factor:
+                    out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", flipped, home))
             else:
                 lost = helped and answer.kind in ("unknown", "parameter", "function")
-                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, signs.get(demand.key, False), home))
+                out.append(Leaf("unknown" if lost else what or "unknown", demand, hidden, flipped, home))
             return False
 
-        self.origins.walk(start, visit, apart=True)
+        if not self.origins.walk(start, visit, apart=self._reduced):
+            out.append(Leaf("lost", start))
         return out
+
+    def _reduced(self, guards: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], object]:
+        """One condition for each thing that is asked about conditions, and the things that they tell."""
+        kept: list[Bound] = []
+        told: frozenset[str] = frozenset()
+        for bound in guards:
+            tells = self._tells(bound)
+            if not tells <= told:
+                kept.append(bound)
+                told |= tells
+        return tuple(kept), told
+
+    def _tells(self, bound: Bound) -> frozenset[str]:
+        found = self._told.get(bound)
+        if found is None:
+            loss, score = self.holds(bound, LOSS), self.holds(bound, SCORE)
+            test = bound.guard.test
+            tells = {f"loss {loss}", f"score {score}"}
+            tells |= {"nan"} if bound.guard.kind == "default" and hides_nan(test) else set()
+            tells |= {f"chosen {what}" for what in (LOSS, "score", "") if _choosing(test, what)}
+            found = frozenset(tells)
+            if not self._deciding:
+                self._told[bound] = found
+        return found
 
     def _picks(self, expr: ir.Expr) -> bool:
         # `record[config.primary]`
@@ -130,14 +177,14 @@ class Primary:
     def _following(self, demand: Demand, answer: Answer) -> tuple[Demand, ...] | list[Demand]:
         expr = demand.expr
         if answer.kind == "arithmetic":
-            return [d for d in answer.demands if not isinstance(d.expr, ir.Constant)] or answer.demands
+            return [d for d in answer.demands if not _is_number(d.expr)] or answer.demands
         if answer.kind == "moved":
             return answer.demands
         if isinstance(expr, ir.Call) and answer.kind == "outside":
             name = ir.last_name(expr.func)
             library = isinstance(expr.func, ir.Attribute) and ir.last_name(expr.func.value) in _LIBRARIES
             parts = [d for d in answer.demands if not (library and isinstance(expr.func, ir.Attribute) and d.expr is expr.func.value)]
-            if name in _SAME:
+            if name in _SAME | _NEGATIONS:
                 return parts[:1]
             if name in _CHOICES:
                 return [self._under(demand, p.expr, Guard("or", expr)) for p in parts]
@@ -161,11 +208,7 @@ class Primary:
 
     def chosen(self, leaf: Leaf) -> bool:
         """Whether an alternative stands in `min` or `max`, or is taken because it is smaller, whatever is configured."""
-        tests = [b.guard.test for b in leaf.demand.guards]
-        ordered = [t for t in tests if isinstance(t, ir.Compare) and set(t.ops) <= {"<", "<=", ">", ">="}]
-        return any(isinstance(t, ir.Call) and ir.last_name(t.func) in _CHOICES for t in tests) or any(
-            leaf.what == _quantity(side) for t in ordered for side in (t.left, *t.comparators)
-        )
+        return any(_choosing(b.guard.test, leaf.what) for b in leaf.demand.guards)
 
     def decided(self, leaves: list[Leaf]) -> bool:
         """Whether the primary has a say at all."""
@@ -175,6 +218,16 @@ class Primary:
 
     def holds(self, bound: Bound, value: str) -> bool | None:
         """Whether a condition holds when the primary is `value`; None where that does not decide it."""
+        known = (bound, value)
+        if known in self._held:
+            return self._held[known]
+        alone = not self._deciding  # inside another question it may be cut short
+        found = self._holds(bound, value)
+        if alone:
+            self._held[known] = found
+        return found
+
+    def _holds(self, bound: Bound, value: str) -> bool | None:
         guard = bound.guard
         if guard.kind in _OPEN or not isinstance(guard.test, ir.Expr) or id(guard.test) in self._deciding or len(self._deciding) > 6:
             return None
@@ -204,6 +257,8 @@ class Primary:
             return self._compare(demand, expr, value)
         if isinstance(expr, ir.Constant):
             return bool(expr.value)
+        if isinstance(expr, ir.Call) and ir.last_name(expr.func) in _TESTS and expr.args and not self.origins.targets(demand.place):
+            return self._decide(self._part(demand, expr.args[0].value), value)
         if isinstance(expr, (ir.Name, ir.Attribute, ir.Call, ir.NamedExpr)):
             return self._named(demand, value)
         return None
@@ -223,8 +278,8 @@ class Primary:
                 found.append(None)
             return answer.kind == "moved"
 
-        self.origins.walk(demand, visit, 200)
-        return found[0] if found and all(f is found[0] for f in found) else None
+        finished = self.origins.walk(demand, visit, 200)
+        return found[0] if finished and found and all(f is found[0] for f in found) else None
 
     def _compare(self, demand: Demand, expr: ir.Compare, value: str) -> bool | None:
         op, other = expr.ops[0], expr.comparators[0]
@@ -262,8 +317,7 @@ class Primary:
                 return False
             return answer.kind == "moved"
 
-        self.origins.walk(demand, visit, 100)
-        return tuple(out)
+        return tuple(out) if self.origins.walk(demand, visit, 100) else ()
 
     def _equal(self, demand: Demand, keys: Iterable[object], value: str) -> bool | None:
         """Whether the demanded name is one of `keys` when the primary is `value`."""
@@ -287,8 +341,8 @@ class Primary:
                 verdicts.append(None)
             return answer.kind == "moved"
 
-        self.origins.walk(demand, visit, 200)
-        if not reached[0] or not verdicts:
+        finished = self.origins.walk(demand, visit, 200)
+        if not finished or not reached[0] or not verdicts:
             return None
         return verdicts[0] if all(v is verdicts[0] for v in verdicts) else None
 
@@ -302,6 +356,15 @@ class Primary:
         if isinstance(expr, ir.Subscript):
             return isinstance(expr.index, ir.Constant) and expr.index.value == self.name and not demand.path
         return isinstance(expr, ir.Name) and expr.id == self.name and not demand.path
+
+    def read_in(self, expr: ir.Node) -> bool:
+        """Whether the key is read anywhere in an expression; that it is set there says nothing."""
+        return any(
+            (isinstance(n, ir.Attribute) and n.attr == self.name) or (isinstance(n, ir.Name) and n.id == self.name)
+            or (isinstance(n, ir.Subscript) and isinstance(n.index, ir.Constant) and n.index.value == self.name)
+            or (isinstance(n, ir.Call) and any(isinstance(a.value, ir.Constant) and a.value.value == self.name for a in n.args))
+            for n in ir.walk(expr)
+        )  # fmt: skip
 
     def mentioned(self, expr: ir.Node) -> bool:
         """Whether the key's name stands anywhere in an expression."""
@@ -336,11 +399,31 @@ def hides(origins: Origins, demand: Demand, depth: int = 3) -> str:
     return ""
 
 
+def _choosing(test: ir.Node, what: str) -> bool:
+    """Whether a condition takes something by its size: in `min` or `max`, or by comparing the quantity `what`."""
+    if isinstance(test, ir.Call):
+        return ir.last_name(test.func) in _CHOICES
+    ordered = isinstance(test, ir.Compare) and set(test.ops) <= {"<", "<=", ">", ">="}
+    return ordered and isinstance(test, ir.Compare) and any(what == _quantity(side) for side in (test.left, *test.comparators))
+
+
+def hides_nan(node: ir.Node) -> bool:
+    """Whether a call replaces what is not a number."""
+    return isinstance(node, ir.Call) and ir.last_name(node.func).startswith("nan")
+
+
 def _turns(expr: ir.Expr, inner: ir.Expr) -> bool:
     """Whether `-inner` or `other - inner` is what is computed."""
     if isinstance(expr, ir.UnaryOp):
         return expr.op == "-"
-    return isinstance(expr, ir.BinOp) and expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
+    if isinstance(expr, ir.Call):
+        return ir.last_name(expr.func) in _NEGATIONS
+    if not isinstance(expr, ir.BinOp):
+        return False
+    if expr.op in ("*", "/"):
+        other = expr.left if expr.right is inner else expr.right
+        return isinstance(other, ir.UnaryOp) and other.op == "-"
+    return expr.op == "-" and expr.right is inner and isinstance(expr.left, (ir.Constant, ir.UnaryOp))
 
 
 def _number(expr: ir.Expr) -> bool:
@@ -355,6 +438,16 @@ def _plain(key: object) -> str:
     return str(key).rpartition(".")[2].lower()
 
 
+def _is_number(expr: ir.Expr) -> bool:
+    return isinstance(expr.operand if isinstance(expr, ir.UnaryOp) else expr, ir.Constant)
+
+
+def _part_quantity(demand: Demand) -> str:
+    # `self.logged["val_loss"]`: the part that is asked for has a name of its own.
+    named = [str(value) for kind, value in demand.path if kind != "elem" and isinstance(value, str)]
+    return _called(named[-1:])
+
+
 def _quantity(expr: ir.Expr) -> str:
     names: list[str] = []
     if isinstance(expr, (ir.Name, ir.Attribute)):
@@ -363,6 +456,10 @@ def _quantity(expr: ir.Expr) -> str:
         names = [ir.last_name(expr.func)]
     elif isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
         names = [str(expr.index.value)]
+    return _called(names)
+
+
+def _called(names: list[str]) -> str:
     for name in names:
         if LOSS_NAME.search(name):
             return "loss"

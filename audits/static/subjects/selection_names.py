@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from audits.static.dataflow.expressions import key
-from audits.static.dataflow.flow import pairs_of
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
 
 _NOT_VALUES = re.compile(r"epoch|step|iter|index|idx|time|path|name|state|weights|model|round|dir|file|validation|metrics", re.I)
 _SAVE = re.compile(r"^_?(save|checkpoint|write_checkpoint|store_checkpoint|dump|export)(_|$)|_checkpoint$|^torch_save$", re.I)
+_BEST = re.compile(r"best(?!_?(epoch|objective|score|val))", re.I)
+_LAST = re.compile(r"\blast\b|LAST")
 OTHER_FILES = re.compile(r"last|latest|resume|epoch_|periodic|final|history|metrics|config|log|figure|plot|json|report", re.I)
+HELPERS = re.compile(r"improv|better|best|select|stop|checkpoint|track|monitor|early|primary", re.I)
+RESTORING = re.compile(r"^(__init__|reset|__post_init__|setup)$|resume|restore|load", re.I)
+COUNTERS = re.compile(r"(^|_)(epochs?|steps?|iters?|iterations?|idx|index|rounds?|patience|wait|counter)($|_)", re.I)
 _HUGE = 1e6
-FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 def base_of(expr: ir.Expr) -> ir.Expr:
@@ -22,16 +23,11 @@ def base_of(expr: ir.Expr) -> ir.Expr:
     return base_of(expr.left) if isinstance(expr, ir.BinOp) and expr.op in ("-", "+", "*") else expr
 
 
-def is_zero(expr: ir.Expr) -> bool:
-    """Whether an expression is the number 0."""
-    return isinstance(expr, ir.Constant) and expr.value == 0 and expr.value is not False
-
-
 def starts_anew(expr: ir.Expr) -> bool:
     """Whether nothing is known yet: `best is None`, `epoch == 0`, `not history`, `isinf(best)`."""
     if isinstance(expr, ir.Compare):
         other = expr.comparators[0]
-        plain = isinstance(expr.left, (ir.Name, ir.Attribute))
+        plain = isinstance(expr.left, (ir.Name, ir.Attribute)) or (isinstance(expr.left, ir.Call) and ir.last_name(expr.left.func) == "len")
         first = plain and expr.ops[0] in ("==", "is") and isinstance(other, ir.Constant) and other.value in (0, 1, None)
         return first or (expr.ops[0] == "==" and "inf" in key(other))
     if isinstance(expr, ir.UnaryOp):
@@ -49,34 +45,40 @@ def named_best(expr: ir.Expr) -> bool:
     return "best" in name.lower() and not _NOT_VALUES.search(name)
 
 
-def within(node: ir.Node, root: ir.Node) -> bool:
-    """Whether a node stands inside another."""
-    return any(n is node for n in ir.walk(root))
-
-
 def is_initial(expr: ir.Expr) -> bool:
-    """Whether a value is one to start from: a literal or infinity."""
-    if isinstance(expr, (ir.Constant, ir.UnaryOp)):
+    """Whether a value is one to start from: a literal, infinity, or an empty collection."""
+    if isinstance(expr, ir.Constant):
         return True
-    return "inf" in key(expr) or (isinstance(expr, ir.Call) and ir.last_name(expr.func) == "float" and _initial_text(expr))
+    if isinstance(expr, ir.UnaryOp):
+        return is_initial(expr.operand)
+    if isinstance(expr, (ir.Dict, ir.Sequence)):
+        return all(is_initial(v) for v in (expr.values if isinstance(expr, ir.Dict) else expr.items))
+    if isinstance(expr, ir.IfExp):
+        return is_initial(expr.body) and is_initial(expr.orelse)
+    if isinstance(expr, ir.Call):
+        return all(is_initial(a.value) for a in expr.args) and (bool(expr.args) or ir.last_name(expr.func)[:1].isupper())
+    return re.search(r"(^|_)(inf|infty|infinity|nan)$", ir.last_name(expr), re.I) is not None
 
 
-def is_number(expr: ir.Expr) -> bool:
-    """Whether a value is a number that an objective may well exceed: finite and below a million."""
+def is_never_beaten(expr: ir.Expr) -> bool:
+    """Whether a value is a number that an objective may well exceed: finite and below a million, or minus infinity."""
     sign = isinstance(expr, ir.UnaryOp) and expr.op == "-"
     inner = expr.operand if isinstance(expr, ir.UnaryOp) else expr
+    if isinstance(inner, ir.Call) and ir.last_name(inner.func) == "float" and inner.args and isinstance(inner.args[0].value, ir.Constant):
+        return sign or str(inner.args[0].value.value).startswith("-")
+    if sign and not isinstance(inner, ir.Constant):
+        return is_initial(inner)
     if not isinstance(inner, ir.Constant) or isinstance(inner.value, bool) or not isinstance(inner.value, (int, float)):
         return False
     return sign or inner.value < _HUGE
 
 
-def _initial_text(expr: ir.Call) -> bool:
-    return bool(expr.args) and isinstance(expr.args[0].value, ir.Constant)
-
-
-def _words(call: ir.Call) -> str:
+def words_of(call: ir.Call) -> str:
+    """The names and texts in a call, without those of a stored mapping."""
     parts = [ir.last_name(call.func)]
     for arg in call.args:
+        if isinstance(arg.value, ir.Dict):
+            continue
         for node in ir.walk(arg.value):
             if isinstance(node, (ir.Name, ir.Attribute)):
                 parts.append(ir.last_name(node))
@@ -85,53 +87,21 @@ def _words(call: ir.Call) -> str:
     return " ".join(parts)
 
 
+def is_saver(name: str) -> bool:
+    """Whether a function's name says that it saves something."""
+    return re.match(r"_*(save|write|store|dump|export|checkpoint|persist)", name, re.I) is not None
+
+
 def is_saving(call: ir.Call) -> bool:
     """Whether a call writes a checkpoint."""
     return bool(_SAVE.search(ir.last_name(call.func))) and not OTHER_FILES.search(ir.last_name(call.func))
 
 
-def says_best(call: ir.Call) -> bool:
-    """Whether a call names the best checkpoint."""
-    return bool(re.search(r"best(?!_?(epoch|objective|score|val))", _words(call), re.I)) and not re.search(r"\blast\b|LAST", _words(call))
+def says_best(words: str) -> bool:
+    """Whether the words of a call name the best checkpoint."""
+    return bool(_BEST.search(words)) and not _LAST.search(words)
 
 
-def is_other(call: ir.Call) -> bool:
-    """Whether a call names another file than the best checkpoint."""
-    return bool(OTHER_FILES.search(_words(call)))
-
-
-def hides_nan(node: ir.Node) -> bool:
-    """Whether a call replaces what is not a number."""
-    return isinstance(node, ir.Call) and ir.last_name(node.func).startswith("nan")
-
-
-def root_name(expr: ir.Expr) -> str:
-    """The last name of an expression without its items."""
-    while isinstance(expr, ir.Subscript):
-        expr = expr.value
-    return ir.last_name(expr)
-
-
-def kept_values(fn: FunctionInfo) -> Iterator[str]:
-    """What is replaced by the other side of the comparison under which it is replaced: a best value, whatever its name."""
-    for node in ir.walk_own(fn.node.body):
-        if isinstance(node, ir.If):
-            for test in ir.walk(node.test):
-                if isinstance(test, ir.Compare) and len(test.ops) == 1 and test.ops[0] in FLIP:
-                    sides = (test.left, test.comparators[0])
-                    for one, other in (sides, sides[::-1]):
-                        yield from _replaced(node, one, other)
-        elif isinstance(node, ir.Assign) and isinstance(node.value, ir.Call) and ir.last_name(node.value.func) in ("min", "max"):
-            items = [key(a.value) for a in node.value.args]
-            yield from (key(t) for t in node.targets if len(items) == 2 and key(t) in items)
-
-
-def _replaced(node: ir.If, kept: ir.Expr, candidate: ir.Expr) -> Iterator[str]:
-    if not isinstance(base_of(kept), (ir.Name, ir.Attribute, ir.Subscript)):
-        return
-    for statement in [*node.body, *node.orelse]:
-        for inner in ir.walk(statement):
-            if isinstance(inner, ir.Assign) and inner.value is not None:
-                pairs = [p for t in inner.targets for p in pairs_of(t, inner.value)]
-                if any(key(t) == key(base_of(kept)) and key(v) == key(base_of(candidate)) for t, v in pairs):
-                    yield key(base_of(kept))
+def says_other(words: str) -> bool:
+    """Whether the words of a call name another file than the best checkpoint."""
+    return bool(OTHER_FILES.search(words))
