@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from audits.static.context import Context
 from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
-from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
 from audits.static.subjects.building import Building
 
@@ -29,21 +28,14 @@ def check(context: Context) -> Iterable[Finding]:
         text = f"the builder {context.settings.builder} does not exist"
         yield context.config_finding("COV001", "covariance.builder", text)
         return
-    home = builder.module
-    search = Building(context.origins, context.settings.builder, context.offline)
+    if not isinstance(builder, FunctionInfo):
+        return
     seen: set[tuple[str, int]] = set()
-    for module in context.project.configured_modules():
-        if module is home:
-            continue
-        bodies: list[tuple[FunctionInfo | None, list[ir.Stmt]]] = [(None, module.tree.body)]
-        bodies += [(fn, fn.node.body) for fn in context.project.functions if fn.module is module]
-        for fn, body in bodies:
-            for node in ir.walk_own(body):
-                what = search.operation(node, module, fn)
-                if what is not None and (module.relative, node.line) not in seen:
-                    seen.add((module.relative, node.line))
-                    message = f"{what} outside {context.settings.builder}, the one covariance builder"
-                    yield context.finding("COV001", module, node, message, fn=fn)
+    for module, fn, node, what in Building(context.flow, builder, context.offline).found(context.project.configured_modules()):
+        if (module.relative, node.line) not in seen:
+            seen.add((module.relative, node.line))
+            message = f"{what} outside {context.settings.builder}, the one covariance builder"
+            yield context.finding("COV001", module, node, message, fn=fn)
 
 
 _SETTINGS = {
