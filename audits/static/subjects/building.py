@@ -240,9 +240,9 @@ class Building:
                         yield FACTORS, atom
             elif atom.kind == "product":
                 left, right = atom.args
-                vectors = {a.args[0] for a in right.atoms() if a.kind == "turned" and a.args[0].kind == "vectors"}
+                vectors = {a.args[0] for a in right.atoms() if a.kind == "turned" and a.args[0].kind == "vectors" and all(a.args[1:])}
                 vectors |= {a for a in right.atoms() if a.kind == "right"}
-                if vectors and self._raised(left):
+                if vectors and not any(self.evidence.excluded(v.args[0]) for v in vectors) and self._raised(left):
                     yield EIGENVALUES, atom
 
     def _share(self, part: Poly) -> Poly | None:

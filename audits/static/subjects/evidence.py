@@ -48,11 +48,13 @@ class Evidence:
         self._noise: set[frozenset[Atom]] = set()
         self._holding: dict[Atom, list[frozenset[Atom]]] = {}
 
-    def name(self, name: str, value: Value) -> None:
-        """Note that a value is called so somewhere."""
+    def name(self, name: str, value: Value) -> Value:
+        """Note that a value is called so somewhere; a number that is called noise keeps that name."""
         says = _says(name)
         if not says:
-            return
+            return value
+        if says == "noise" and isinstance(value, Poly) and value.constant is not None:
+            return self.terms.of("scalar", "number", name)
         target = {"covariance": self._named, "other": self._denied, "noise": self._noise}[says]
         for option in each(value):
             for product in option.terms if isinstance(option, Poly) else ():
@@ -60,6 +62,7 @@ class Evidence:
                 if key and key not in target:
                     target.add(key)
                     self._holding.setdefault(next(iter(key)), []).append(key)
+        return value
 
     def measured(self, values: Iterable[Value]) -> None:
         """Note that the trace or the eigenvalues of a value are taken."""
@@ -138,20 +141,21 @@ class Evidence:
 
     def noise(self, product: Product) -> bool:
         """Whether a product has the noise of a model in it."""
-        return self._among(product, self._noise) or any(_noisy(a) for a, _ in product)
+        return self._among(product, self._noise) or any(self._noisy(a) for a, _ in product)
 
-
-def _noisy(atom: Atom, depth: int = 5) -> bool:
-    if atom.kind in ("given", "scalar", "field", "name"):
-        return "noise" in words(str(atom.args[-1]))
-    for part in atom.args if depth else ():
-        if isinstance(part, Poly) and any(_noisy(a, depth - 1) for a in part.atoms()):
-            return True
-        if isinstance(part, Atom) and _noisy(part, depth - 1):
-            return True
-        if isinstance(part, str) and "noise" in words(part.rpartition(":")[2]):
-            return True
-    return False
+    def _noisy(self, atom: Atom, depth: int = 5) -> bool:
+        if atom.kind in ("given", "scalar", "field", "name"):
+            return "noise" in words(str(atom.args[-1]))
+        for part in atom.args if depth else ():
+            if isinstance(part, Poly):
+                if any(self._among(p, self._noise) or any(self._noisy(a, depth - 1) for a, _ in p) for p in part.terms):
+                    return True
+            elif isinstance(part, Atom):
+                if self._among(((part, 1),), self._noise) or self._noisy(part, depth - 1):
+                    return True
+            elif isinstance(part, str) and "noise" in words(part.rpartition(":")[2]):
+                return True
+        return False
 
 
 def _key(product: Product, *, scalars: bool = False) -> frozenset[Atom]:

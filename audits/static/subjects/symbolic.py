@@ -54,7 +54,7 @@ _SPECIAL = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "@": "matmul", "
 _PLAIN_DECORATORS = ("torch.", "functools.", "typing.", "builtins.", "abc.", "contextlib.", "numba.", "jaxtyping.", "dataclasses.")
 _OF_MATRICES = frozenset({"turned", "product", "trace", "eye", "diagonal", "diagonal-matrix", "stack", "vectors"})
 _NUMBERS = frozenset({"float", "int", "bool"})
-_ARRAYS = frozenset({"xp", "np", "jnp", "torch", "th", "tnp", "backend", "lib", "ops", "anp", "cp", "F", "xnp"})
+_ARRAYS = frozenset({"xp", "np", "jnp", "torch", "th", "tnp", "backend", "lib", "ops", "anp", "cp", "xnp"})
 
 
 class Symbolic:
@@ -64,7 +64,7 @@ class Symbolic:
         self,
         flow: Flow,
         observe: Callable[..., None],
-        name: Callable[[str, Value], None],
+        name: Callable[[str, Value], Value],
         opaque: Callable[[FunctionInfo], bool],
         relevance: Relevance,
     ) -> None:
@@ -164,6 +164,8 @@ class Symbolic:
             self._stack.pop()
         if frame.yielded or frame.sent:
             return Seq(frame.yielded, many=frame.sent)
+        if not frame.returned and self.flow.analysis.returns_value(fn):
+            return self.terms.of("call", fn.symbol, *(library.token(v) for v in frame.variables.values() if isinstance(v, Poly)))
         return either(frame.returned)
 
     # -- classes
@@ -235,7 +237,11 @@ class Symbolic:
 
     def _of_object(self, value: Obj, name: str, node: ir.Node, frame: Frame) -> Value:
         if name in value.attrs:
-            return value.attrs[name]
+            held = value.attrs[name]
+            if isinstance(held, Poly) and held.constant == 0 and self._kept(value.cls, name):
+                held = self.terms.of("field", value.cls.symbol, name)  # a state that starts at nothing
+                self.name(name, held)
+            return held
         if name == "__class__":
             return Klass(value.cls)
         if name == "__dict__":
@@ -263,6 +269,9 @@ class Symbolic:
         made = self.terms.of("field", value.cls.symbol if value.shared else id(value), name)
         self.name(name, made)
         return made
+
+    def _kept(self, cls: ClassInfo, name: str) -> bool:
+        return any(p.fn is not None and p.fn.node.name != "__init__" for p in self.flow.field(cls, name))
 
     def _of_class(self, cls: ClassInfo, name: str, receiver: Value, node: ir.Node) -> Value:
         for owner in self.mro(cls):
@@ -315,14 +324,13 @@ class Symbolic:
     def store(self, target: ir.Expr, value: Value, frame: Frame, node: ir.Node) -> None:
         """Bind a target."""
         if isinstance(target, ir.Name):
-            self.name(target.id, value)
-            self._owner(target.id, frame, declared=True).variables[target.id] = value
+            self._owner(target.id, frame, declared=True).variables[target.id] = self.name(target.id, value)
         elif isinstance(target, ir.Sequence):
             self._unpack(target, value, frame, node)
         elif isinstance(target, ir.Starred):
             self.store(target.value, value, frame, node)
         elif isinstance(target, ir.Attribute):
-            self.name(target.attr, value)
+            value = self.name(target.attr, value)
             for owner in each(self.eval(target.value, frame)):
                 self.store_attribute(owner, target.attr, value, frame)
         elif isinstance(target, ir.Subscript):
@@ -630,7 +638,7 @@ class Symbolic:
 
     def _attribute(self, node: ir.Attribute, frame: Frame) -> Value:
         receiver = self.eval(node.value, frame)
-        if isinstance(receiver, Poly) and ir.last_name(node.value) in _ARRAYS:
+        if isinstance(receiver, Poly) and ir.last_name(node.value) in _ARRAYS and library.data(self, receiver, node.attr) is None:
             return Ext(f"torch.{node.attr}")
         value = self.attribute(receiver, node.attr, node, frame)
         known = [v for v in each(value) if isinstance(v, Method) and isinstance(v.receiver, Poly)]
@@ -1032,8 +1040,7 @@ class Symbolic:
                 value = self.eval(param.default, inner.parent or inner)
             else:
                 value = self._unknown(param, fn)
-            self.name(param.name, value)
-            inner.variables[param.name] = value
+            inner.variables[param.name] = self.name(param.name, value)
 
     def _constructed(self, cls: ClassInfo, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:
         made = Obj(cls)
@@ -1053,8 +1060,7 @@ class Symbolic:
                     factory = value.keywords.get("default_factory")
                     value = self.call(factory, [], {}, node, frame) if factory is not None else value.keywords.get("default")
             if value is not None:
-                self.name(name, value)
-                made.attrs[name] = value
+                made.attrs[name] = self.name(name, value)
         for name, value in keywords.items():
             made.attrs.setdefault(name, value)
         if self._outside(cls, "Enum") and args:

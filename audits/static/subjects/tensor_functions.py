@@ -357,12 +357,12 @@ def _summed(sym: Symbolic, rest: Product, dims: list[int] | None, everything: bo
     if any(a.kind == "eye" for a, _ in rest):
         others = terms.product(tuple(f for f in rest if f[0].kind != "eye"))
         return trace(terms, terms.times(others, terms.eye)) if everything else terms.of("diagonal", others)
-    if len(rest) == 1 and rest[0][0].kind in ("diagonal", "values", "singular") and rest[0][1] == 1:
+    if len(rest) == 1 and rest[0][0].kind in ("diagonal", "diagonal-matrix", "values", "singular") and rest[0][1] == 1:
         return trace(terms, rest[0][0].args[0])
     if len(rest) == 1 and rest[0][0].kind == "turned" and rest[0][0].args[0].kind == "diagonal":
         return trace(terms, rest[0][0].args[0].args[0])
     squared = _is_squares(terms, rest)
-    if squared is not None and everything:
+    if squared is not None and everything and not mean:
         return terms.power(norm(terms, squared), 2)
     whole = terms.product(rest)
     if squared is not None:
@@ -763,6 +763,13 @@ def _range(a: Arguments) -> Value | None:
     return a.terms.of("call", "arange", *(v for v in a.args if isinstance(v, Poly)))
 
 
+def _kronecker(a: Arguments) -> Value | None:
+    parts = [a.sym.tensor(p) for p in a.args]
+    if all(p.atoms() <= a.terms.eye.atoms() for p in parts) and parts:
+        return a.terms.eye
+    return None
+
+
 def _inner(a: Arguments) -> Value | None:
     left, right = a.tensor(0), a.tensor(1)
     if left is None or right is None:
@@ -916,6 +923,6 @@ FUNCTIONS: dict[str, Callable[[Arguments], Value | None]] = {
     "lerp": _lerp, "where": _where, "masked_fill": _masked, "masked_scatter": _masked, "average": _average, "trace": _trace,
     "diagonal": _diagonal, "normalize": _normalized, "complex": _complex, "view_as_real": _as_real, "view_as_complex": _as_complex,
     "index_put": _index_put, "copyto": _copied, "copy_": _copied, "fill_": _copied, "zero_": _fill, "as_strided": _strided, "arange": _range,
-    "einsum": _einsum,
+    "einsum": _einsum, "kron": _kronecker, "block_diag": _kronecker,
 }  # fmt: skip
 METHODS = frozenset(FUNCTIONS) | frozenset(f"{n}_" for n in FUNCTIONS) | {"backward", "size", "dim", "copy_", "fill_", "zero_"}
