@@ -209,6 +209,9 @@ def call(sym: Symbolic, name: str, args: list[Value], keywords: dict[str, Value]
         value = handler(sym, args, keywords, node, frame)
         if value is not None:
             return value
+    if last == "sorted" and "key" in keywords and args:
+        for one in sym.iterated(each(args[0])[0], node, frame).items[:2]:
+            sym.call(keywords["key"], [one], {}, node, frame)
     if last in _SAME and args and not (isinstance(args[0], Poly) and not python and last in tensors.FUNCTIONS):
         return args[0]
     if prefix == "operator" and any(isinstance(a, Obj) for a in args) and len(args) == 2:
@@ -228,12 +231,36 @@ def _tensor(sym: Symbolic, name: str, args: list[Value], keywords: dict[str, Val
         one = {k: each(v)[0] for k, v in keywords.items()}
         value = function(tensors.Arguments(sym, base, args, one, node, frame))
     if value is None:
-        callables = [a for a in args if isinstance(a, (Fun, Partial, Obj))]
-        if callables and len(args) > 1 and isinstance(args[0], (Fun, Partial)):
-            return sym.call(args[0], args[1:], {}, node, frame)  # a checkpoint, a transformation, or an executor
+        called = _called_back(sym, args, keywords, node, frame)
+        if called is not None:
+            return called
         value = sym.unknown_call(name, args)
     sym.observe("value", node, frame, (value, args))
     return value
+
+
+def _called_back(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
+    # What is handed to an outside function may be called there: with what is handed along with it, or with parts of that.
+    given = [*args, *keywords.values()]
+    values = [a for a in given if not isinstance(a, (Fun, Partial))]
+    out: list[Value] = []
+    for func in given:
+        inner = func.func if isinstance(func, Partial) else func
+        if not isinstance(inner, Fun) or inner.fn in sym.running:
+            continue
+        wanted = len([p for p in inner.fn.positional if p.default is None]) - (inner.receiver is not None)
+        wanted -= len(func.args) if isinstance(func, Partial) else 0
+        rest = args[args.index(func) + 1 :] if func in args else []
+        if not (len(rest) >= wanted or any(p.kind == "*" for p in inner.fn.node.params)):
+            rest = []
+        for value in values if wanted and not rest else ():
+            if isinstance(value, Seq) and value.items and not isinstance(value.items[0], (Fun, Partial)):
+                out.append(sym.call(func, value.items[:1] if wanted == 1 else value.items[:wanted], {}, node, frame))
+                if wanted == 1:
+                    out.append(sym.call(func, [value], {}, node, frame))
+        if rest or not wanted or not out:
+            out.append(sym.call(func, (rest or values)[: max(wanted, len(rest))], {}, node, frame))
+    return either(out) if out else None
 
 
 def method(sym: Symbolic, receiver: Value, name: str, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:
@@ -252,6 +279,10 @@ def method(sym: Symbolic, receiver: Value, name: str, args: list[Value], keyword
         if name in ("register", "dispatch") and args and isinstance(args[-1], Fun):
             return args[-1]
         return receiver if name == "__wrapped__" else sym.unknown_call(name, [receiver, *args])
+    if isinstance(receiver, Partial) and name.startswith("register_") and name.endswith("_hook") and args:
+        if receiver.func == Ext("torch.run_in_turn") and isinstance(receiver.args[0], Seq):
+            _hang(receiver.args[0], name, args[0])
+        return NONE
     if isinstance(receiver, Obj):
         return _of_object(sym, receiver, name, args, keywords)
     if isinstance(receiver, Lit):
@@ -295,6 +326,10 @@ def sym_node(frame: Frame) -> Any:
 
 
 def _of_mapping(sym: Symbolic, receiver: Map, name: str, args: list[Value], keywords: dict[str, Value], frame: Frame) -> Value | None:
+    if name in ("get", "set") and "default" in receiver.items and len(args) == (name == "set"):  # a context variable
+        if name == "set":
+            receiver.rest += args
+        return either([receiver.items["default"], *receiver.rest])
     if name in ("get", "pop", "__getitem__", "setdefault") and args:
         if name == "setdefault" and len(args) > 1 and _key(each(args[0])[0]) not in receiver.items:
             put(receiver, args[0], args[1])
@@ -334,6 +369,11 @@ def _of_object(sym: Symbolic, receiver: Obj, name: str, args: list[Value], keywo
         return made
     if name in ("_asdict", "model_dump", "dict"):
         return Map(dict(receiver.attrs))
+    if name in ("register_forward_hook", "register_forward_pre_hook") and args:
+        hooks = receiver.attrs.setdefault("_hooks", Seq([]))
+        if isinstance(hooks, Seq):
+            hooks.items.append(Partial(Ext("torch.hooked"), [args[0], Lit("pre" in name)], {}))
+        return NONE
     if name in ("append", "register_module", "add_module", "register_buffer", "register_parameter", "__setattr__") and args:
         if isinstance(args[0], Lit) and len(args) > 1:
             receiver.attrs[str(args[0].value)] = args[1]
@@ -501,6 +541,17 @@ def _partial(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node:
     return Partial(args[0], args[1:], dict(keywords)) if args else None
 
 
+def _partial_method(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
+    return Partial(args[0], args[1:], dict(keywords), method=True) if args else None
+
+
+def _loader(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
+    collate = keywords.get("collate_fn")
+    if not args:
+        return None
+    return Seq([sym.call(collate, [args[0]], {}, node, frame)], many=True) if isinstance(collate, (Fun, Partial, Obj)) else args[0]
+
+
 def _field(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
     return Partial(Ext("dataclasses.field"), [], dict(keywords))
 
@@ -584,11 +635,32 @@ def _sequential(sym: Symbolic, args: list[Value], keywords: dict[str, Value], no
     return Partial(Ext("torch.run_in_turn"), [Seq(list(args))], {})
 
 
+def _nothing(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
+    return Partial(Ext("torch.run_in_turn"), [Seq([])], {})
+
+
 def _in_turn(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
     value = args[1] if len(args) > 1 else NONE
     for stage in args[0].items if isinstance(args[0], Seq) else ():
         value = sym.call(stage, [value], {}, node, frame)
     return value
+
+
+def _hooked(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
+    # What a module's hook makes of what comes in or goes out.
+    hook, before, value = args[0], args[1], args[-1]
+    module = Lit("module")
+    given: list[Value] = [module, Seq([value])] if before == Lit(True) else [module, Seq([value]), value]
+    made = sym.call(hook, given, {}, node, frame)
+    if made == NONE:
+        return value
+    return made.items[0] if isinstance(made, Seq) and made.items else made
+
+
+def _hang(stages: Seq, name: str, hook: Value) -> None:
+    before = "pre" in name
+    stage = Partial(Ext("torch.hooked"), [hook, Lit(before)], {})
+    stages.items.insert(0 if before else len(stages.items), stage)
 
 
 def _added_at(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
@@ -640,16 +712,17 @@ _PYTHON: dict[str, Callable[..., Value | None]] = {
     "next": _next_of, "reduce": _reduce, "accumulate": _accumulate, "sum": _sum, "fsum": _sum, "map": _map, "starmap": _starmap, "zip": _zip,
     "zip_longest": _zip, "enumerate": _enumerate, "chain": _chain, "from_iterable": _flattened, "product": _product,
     "combinations": _pairs, "permutations": _pairs, "pairwise": _pairs, "range": _range, "getattr": _getattr, "setattr": _setattr,
-    "dict": _dict, "partial": _partial, "partialmethod": _partial, "field": _field, "itemgetter": _taker("itemgetter"),
+    "dict": _dict, "partial": _partial, "partialmethod": _partial_method, "DataLoader": _loader, "field": _field, "itemgetter": _taker("itemgetter"),
     "attrgetter": _taker("attrgetter"), "methodcaller": _taker("methodcaller"), "replace": _replace, "asdict": _fields, "vars": _fields,
     "astuple": _astuple, "len": _len, "filter": _filter, "float": _number, "int": _number, "Fraction": _number, "SimpleNamespace": _namespace,
-    "namedtuple": _namedtuple, "record": _record, "Sequential": _sequential, "run_in_turn": _in_turn, "add.at": _added_at,
+    "namedtuple": _namedtuple, "record": _record, "Sequential": _sequential, "Identity": _nothing, "Dropout": _nothing, "hooked": _hooked, "run_in_turn": _in_turn, "add.at": _added_at,
     "add.reduce": _added_up, "list": _empty_list, "tuple": _empty_list, "deque": _empty_list, "set": _empty_list, "repeat": _repeated,
     "reversed": _turned_round, "copy": _copied, "defaultdict": _defaulting, "print": _print, "isinstance": _isinstance,
     "hasattr": _isinstance, "callable": _isinstance, "OrderedDict": _dict, "ModuleDict": _dict, "ModuleList": _empty_list, "TensorDict": _dict,
+    "ContextVar": _namespace, "run": lambda sym, args, keywords, node, frame: args[0] if args and isinstance(args[0], Poly) else None,
     "submit": lambda sym, args, keywords, node, frame: sym.call(args[1], args[2:], keywords, node, frame) if len(args) > 1 else None,
 }  # fmt: skip
 _ANYWHERE = frozenset(
-    ["Sequential", "run_in_turn", "add.at", "add.reduce", "SimpleNamespace", "namedtuple", "ModuleDict", "ModuleList", "partial", "Fraction",
-     "defaultdict", "OrderedDict", "TensorDict", "submit", "itemgetter", "reduce", "starmap", "attrgetter", "methodcaller"]
+    ["Sequential", "Identity", "Dropout", "hooked", "run_in_turn", "add.at", "add.reduce", "SimpleNamespace", "namedtuple", "ModuleDict", "ModuleList", "partial", "Fraction",
+     "defaultdict", "OrderedDict", "TensorDict", "submit", "itemgetter", "reduce", "ContextVar", "run", "DataLoader", "partialmethod", "starmap", "attrgetter", "methodcaller"]
 )  # fmt: skip

@@ -90,6 +90,11 @@ class Symbolic:
         """Any of some values."""
         return either(values)
 
+    @property
+    def running(self) -> list[FunctionInfo]:
+        """The functions that are being run, the innermost last."""
+        return self._stack
+
     # -- roots
 
     def run(self, modules: Iterable[ModuleInfo]) -> None:
@@ -233,6 +238,9 @@ class Symbolic:
             source = self.project.modules.get(star)
             if source is not None and source is not module and name in source.scope.names:
                 return self.of_module(source, name)
+        getter = self.module(module).variables.get("__getattr__")
+        if isinstance(getter, Fun) and getter.fn not in self._stack:
+            return self.call(getter, [Lit(name)], {}, module.tree, self.module(module))
         return Ext(f"{module.name}.{name}")
 
     def _of_object(self, value: Obj, name: str, node: ir.Node, frame: Frame) -> Value:
@@ -254,9 +262,14 @@ class Symbolic:
                 if "staticmethod" in held.fn.flags:
                     return held
                 return Fun(held.fn, held.frame, Klass(value.cls) if "classmethod" in held.fn.flags else value)
+            if isinstance(held, Partial) and held.method:
+                return Partial(held.func, [value, *held.args], held.keywords)
             if held is not None:
                 if isinstance(held, Fun) and held.receiver is None and held.fn.node.name != "<lambda>":
                     return Fun(held.fn, held.frame, value)  # what a decorator made of a method
+                getter = self.method(held.cls, "__get__") if isinstance(held, Obj) else None
+                if getter is not None:
+                    return self.call(Fun(getter.fn, getter.frame, held), [value, Klass(value.cls)], {}, node, frame)
                 return held
         getter = self.method(value.cls, "__getattr__")
         if getter is not None and getter.fn not in self._stack:
@@ -549,6 +562,10 @@ class Symbolic:
     def _raise(self, node: ir.Raise, frame: Frame) -> bool:
         return True
 
+    def _assert(self, node: ir.Assert, frame: Frame) -> bool:
+        self.eval(node.test, frame)
+        return False
+
     def _simple(self, node: ir.Simple, frame: Frame) -> bool:
         return node.kind in ("break", "continue")
 
@@ -569,6 +586,8 @@ class Symbolic:
 
     def _decorated(self, decorator: ir.Expr, value: Value, frame: Frame) -> Value:
         wrapper = self.eval(decorator, frame)
+        if isinstance(wrapper, Method) and isinstance(wrapper.receiver, Map) and isinstance(value, Fun):
+            return value
         if isinstance(wrapper, (Fun, Obj, Partial, Klass)):
             made = self.call(wrapper, [value], {}, decorator, frame)
             return made if isinstance(made, (Fun, Obj, Partial)) else value
@@ -585,6 +604,10 @@ class Symbolic:
                 wrapper = self.eval(decorator, frame)
                 if isinstance(wrapper, (Fun, Obj, Partial)):
                     self.call(wrapper, [Klass(cls)], {}, decorator, frame)
+            told = self.method(cls, "__init_subclass__", after=cls)
+            if told is not None:
+                keywords = {a.keyword: self.eval(a.value, frame) for a in node.keywords if a.keyword and a.keyword != "metaclass"}
+                self.call(Fun(told.fn, told.frame, Klass(cls)), [], keywords, node, frame)
         return False
 
     def _import(self, node: ir.Import, frame: Frame) -> bool:
@@ -942,7 +965,7 @@ class Symbolic:
             for name in ("__call__", "forward"):
                 found = self.method(func.cls, name)
                 if found is not None:
-                    return self.call(Fun(found.fn, found.frame, func), args, keywords, node, frame)
+                    return self._hooked(func, Fun(found.fn, found.frame, func), args, keywords, node, frame)
             return self._opaque(func, args, node, frame)
         if isinstance(func, Alt):
             return either([self.call(f, args, keywords, node, frame) for f in func.options])
@@ -953,6 +976,17 @@ class Symbolic:
         if isinstance(func, Method):
             return self._method(func, args, keywords, node, frame)
         return self._opaque(func, args, node, frame)
+
+    def _hooked(self, owner: Obj, run: Fun, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:
+        hooks = owner.attrs.get("_hooks")
+        for hook in hooks.items if isinstance(hooks, Seq) and args else ():
+            if isinstance(hook, Partial) and hook.args[1] == Lit(True):
+                args = [self.call(hook, args[:1], {}, node, frame), *args[1:]]
+        value = self.call(run, args, keywords, node, frame)
+        for hook in hooks.items if isinstance(hooks, Seq) else ():
+            if isinstance(hook, Partial) and hook.args[1] == Lit(False):
+                value = self.call(hook, [value], {}, node, frame)
+        return value
 
     def _method(self, func: Method, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:
         if isinstance(func.receiver, Poly) and func.name not in library.METHODS:
@@ -1044,6 +1078,12 @@ class Symbolic:
 
     def _constructed(self, cls: ClassInfo, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:
         made = Obj(cls)
+        for owner in self.mro(cls):
+            meta = next((a.value for a in owner.node.keywords if a.keyword == "metaclass"), None)
+            held = self.eval(meta, self.module(owner.module)) if meta is not None else NONE
+            caller = self.method(held.cls, "__call__") if isinstance(held, Klass) else None
+            if caller is not None and caller.fn not in self._stack:
+                return self.call(Fun(caller.fn, caller.frame, Klass(cls)), args, keywords, node, frame)
         init = self.method(cls, "__init__")
         if self._left <= 0 or len(self._stack) >= _DEPTH:
             return made
@@ -1093,7 +1133,7 @@ def _stores_fields(fn: FunctionInfo) -> bool:
 _STATEMENTS: dict[type[ir.Stmt], Any] = {
     ir.Assign: Symbolic._assign, ir.AugAssign: Symbolic._augmented, ir.If: Symbolic._if, ir.For: Symbolic._for,
     ir.While: Symbolic._while, ir.Try: Symbolic._try, ir.With: Symbolic._with, ir.Match: Symbolic._match, ir.Return: Symbolic._return,
-    ir.Raise: Symbolic._raise, ir.Simple: Symbolic._simple, ir.ExprStmt: Symbolic._expression, ir.Function: Symbolic._function,
+    ir.Raise: Symbolic._raise, ir.Assert: Symbolic._assert, ir.Simple: Symbolic._simple, ir.ExprStmt: Symbolic._expression, ir.Function: Symbolic._function,
     ir.ClassDef: Symbolic._class, ir.Import: Symbolic._import, ir.ImportFrom: Symbolic._import_from,
 }  # fmt: skip
 _EXPRESSIONS: dict[type[ir.Expr], Any] = {

@@ -57,11 +57,12 @@ class Fun:
 
 @dataclass(eq=False, slots=True)
 class Partial:
-    """A callable with arguments given early."""
+    """A callable with arguments given early; `method` where it is bound to its object like a method."""
 
     func: Value
     args: list[Value]
     keywords: dict[str, Value]
+    method: bool = False
 
 
 @dataclass(frozen=True, slots=True)
