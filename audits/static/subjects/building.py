@@ -48,6 +48,7 @@ class Building:
     def found(self, modules: Iterable[ModuleInfo]) -> Iterator[Found]:
         """Every operation outside the builder's module."""
         self.run.run([m for m in modules if m is not self.builder.module])
+        self.evidence.complete()
         for kind, node, module, fn, values in self._events.values():
             what = self._what(kind, values)
             if what is not None and not (what in _LOADS and self.offline(module)):
@@ -122,6 +123,8 @@ class Building:
     # -- hermitise
 
     def _mirrored(self, value: Poly) -> Iterator[Pattern]:
+        if not any(a.kind == "turned" and a.args[2] for a in value.atoms()):
+            return
         for product, factor in value.terms.items():
             for conjugate in (True, False):
                 for part in [p for p, n in product if n == 1 and not p.scalar and p.kind != "i"]:

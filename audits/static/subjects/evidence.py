@@ -46,6 +46,7 @@ class Evidence:
         self._measured: set[frozenset[Atom]] = set()
         self._denied: set[frozenset[Atom]] = set()
         self._noise: set[frozenset[Atom]] = set()
+        self._known: dict[Product, int] | None = None
         self._holding: dict[Atom, list[frozenset[Atom]]] = {}
 
     def name(self, name: str, value: Value) -> Value:
@@ -82,8 +83,20 @@ class Evidence:
         """How sure it is that a value holds a covariance."""
         return max((self.of_product(p) for p in value.terms), default=0)
 
+    def complete(self) -> None:
+        """Nothing more will be noted."""
+        self._known = {}
+
     def of_product(self, product: Product) -> int:
         """How sure it is that a product holds a covariance."""
+        if self._known is None:
+            return self._evident(product)
+        known = self._known.get(product)
+        if known is None:
+            known = self._known[product] = self._evident(product)
+        return known
+
+    def _evident(self, product: Product) -> int:
         if self._among(product, self._named):
             return STRONG
         parts = max((self._of_atom(a) for a in positive(product)), default=0)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _BUILTINS = frozenset(dir(builtins))
 _DEPTH = 10
-_STEPS = 800
+_STEPS = 300
 _UNROLLED = 8
 _OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "**": "pow", "//": "floordiv", "%": "mod"}
 _SPECIAL = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "@": "matmul", "**": "pow", "|": "or", ">>": "rshift", "<<": "lshift",
@@ -1027,12 +1027,14 @@ class Symbolic:
             return built
         if not (self.relevance.near(fn) or self.relevance.small(fn) or any(map(_interesting, [*given, *keywords.values()]))):
             return self.unknown_call(fn.symbol, [*given, *keywords.values()])
-        if len(self._stack) >= _DEPTH or self._stack.count(fn) > 1 or self._left <= 0:
+        if len(self._stack) >= _DEPTH or self._stack.count(fn) > 1 or (self._left <= 0 and len(self._stack) > 1):
             return self.unknown_call(fn.symbol, [*given, *keywords.values()])
         key = (fn, id(func.frame), *(library.token(g) for g in given), *((k, library.token(v)) for k, v in keywords.items()))
-        simple = func.frame.fn is None and all(isinstance(v, (Poly, Lit, Ext, Klass)) for v in [*given, *keywords.values()])
+        simple = func.frame.fn is None and all(map(_unchanging, [*given, *keywords.values()]))
         if simple and key in self._memo:
             return self._memo[key]
+        if len(self._stack) <= 1:
+            self._left = _STEPS  # each call of the function that is run has its own share
         inner = Frame(fn.module, fn, func.frame, receiver=func.receiver)
         inner.branches = inner.loops = 0
         self._bind(fn, inner, given, keywords)
@@ -1085,7 +1087,7 @@ class Symbolic:
             if caller is not None and caller.fn not in self._stack:
                 return self.call(Fun(caller.fn, caller.frame, Klass(cls)), args, keywords, node, frame)
         init = self.method(cls, "__init__")
-        if self._left <= 0 or len(self._stack) >= _DEPTH:
+        if (self._left <= 0 and len(self._stack) > 1) or len(self._stack) >= _DEPTH:
             return made
         if init is not None:
             self.call(Fun(init.fn, init.frame, made), args, keywords, node, frame)
@@ -1109,6 +1111,13 @@ class Symbolic:
         if after is not None:
             self.call(Fun(after.fn, after.frame, made), [], {}, node, frame)
         return made
+
+
+def _unchanging(value: Value) -> bool:
+    # Whether a call with this argument gives the same each time.
+    if isinstance(value, (Alt, Seq)):
+        return all(map(_unchanging, value.options if isinstance(value, Alt) else value.items)) and not getattr(value, "position", 0)
+    return isinstance(value, (Poly, Lit, Ext, Klass)) or (isinstance(value, Obj) and value.shared)
 
 
 def _interesting(value: Value) -> bool:
