@@ -134,7 +134,8 @@ class Building:
                     known = self.evidence.of_product(product)
                     if not conjugate and known:
                         yield SYMMETRISED, _core(part)
-                    halved = abs(factor) < 0.999 or part.kind == "triangle" or (part.kind == "turned" and part.args[0].kind == "triangle")
+                    counted = any(a.kind == "count" and n < 0 for a, n in product)
+                    halved = counted or abs(factor) < 0.999 or part.kind == "triangle" or (part.kind == "turned" and part.args[0].kind == "triangle")
                     if conjugate and (halved or known) and not self.evidence.excluded(self.terms.product(product)):
                         yield HERMITISED, _core(part)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 
@@ -11,6 +12,7 @@ from audits.static.subjects.terms import Atom, Poly, Product, Terms, positive
 
 STRONG, WEAK = 2, 1
 _DENIED = frozenset({"fisher", "fim", "hess", "hessian", "gram", "jac", "jacobian", "kernel", "weight", "weights", "graph", "adjacency", "adj"})
+_NUMBERED = re.compile(r"^R_?\d$")
 _PARTS = frozenset({"item", "over", "triangle", "many", "abs"})
 
 
@@ -26,7 +28,8 @@ def _says(name: str) -> str:
         return "other"
     if found & OTHER_WORDS or (plain.isupper() and len(plain) > 1 and "_" not in plain):
         return ""
-    if found & COVARIANCE_WORDS or (called and plain == "dense") or (not called and LETTERS.match(plain)):
+    lettered = not called and (LETTERS.match(plain) or _NUMBERED.match(plain))
+    if found & COVARIANCE_WORDS or (called and plain == "dense") or lettered:
         return "covariance"
     return ""
 

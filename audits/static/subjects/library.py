@@ -589,6 +589,8 @@ def _next_of(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node:
 def _len(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
     if args and isinstance(args[0], Seq) and not args[0].many:
         return sym.terms.number(len(args[0].items))
+    if args and isinstance(args[0], Map) and not args[0].rest:
+        return sym.terms.number(len(args[0].items))
     pieces = tensors.pieces(args[0]) if args and isinstance(args[0], Poly) else None
     return sym.terms.number(len(pieces)) if pieces is not None else sym.terms.of("count", *(token(a) for a in args))
 

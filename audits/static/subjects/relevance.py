@@ -29,7 +29,27 @@ class Relevance:
         self.analysis = analysis
         self._speaks = speaks
         self._sizes: dict[FunctionInfo, int] = {}
+        self._marks = set(_MARKS)
+        self._name_marks()
         self._distance = self._distances()
+
+    def _name_marks(self) -> None:
+        # Names of imports, of variables at the top of a module and of fields that hold such an operation or its result.
+        project = self.analysis.project
+        bodies = [m.tree.body for m in project.modules.values()] + [f.node.body for f in project.functions]
+        for _ in range(2):
+            for body in bodies:
+                for node in ir.walk_own(body):
+                    if isinstance(node, ir.ImportFrom):
+                        self._marks.update(asname for name, asname in node.names if asname is not None and name in self._marks)
+                    elif isinstance(node, ir.Assign) and node.value is not None:
+                        names = [t.attr for t in node.targets if isinstance(t, ir.Attribute)]
+                        if names and self._has_mark([ir.ExprStmt(node.line, 1, node.line, 1, node.value)]):
+                            self._marks.update(names)
+            for module in project.modules.values():
+                for statement in module.tree.body:
+                    if isinstance(statement, ir.Assign) and statement.value is not None and self._has_mark([statement]):
+                        self._marks.update(t.id for t in statement.targets if isinstance(t, ir.Name))
 
     def _distances(self) -> dict[FunctionInfo, int]:
         callers: dict[FunctionInfo, set[FunctionInfo]] = {}
@@ -52,15 +72,18 @@ class Relevance:
     def _marked(self, fn: FunctionInfo) -> bool:
         if any(self._speaks(p.name) for p in fn.node.params):
             return True
-        for node in ir.walk_own(fn.node.body):
+        return self._has_mark(fn.node.body)
+
+    def _has_mark(self, body: list[ir.Stmt]) -> bool:
+        for node in ir.walk_own(body):
             if isinstance(node, ir.Attribute):
-                if node.attr in _MARKS or self._speaks(node.attr):
+                if node.attr in self._marks or self._speaks(node.attr):
                     return True
             elif isinstance(node, ir.Name):
-                if node.id in _MARKS or self._speaks(node.id):
+                if node.id in self._marks or self._speaks(node.id):
                     return True
             elif isinstance(node, ir.Constant):
-                if isinstance(node.value, str) and (node.value in _MARKS or "->" in node.value):
+                if isinstance(node.value, str) and (node.value in self._marks or "->" in node.value):
                     return True
             elif isinstance(node, ir.Sequence) and len(node.items) > 1:
                 names = [i.id for i in node.items if isinstance(i, ir.Name)]

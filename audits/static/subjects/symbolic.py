@@ -316,7 +316,22 @@ class Symbolic:
             value = self.eval(node.value, frame)
             for target in node.targets:
                 self.store(target, value, frame, node)
+                if isinstance(target, ir.Name):
+                    self._aliased(target.id, node.value, frame)
         return False
+
+    def _aliased(self, name: str, source: ir.Expr, frame: Frame) -> None:
+        # Names of one tensor, or of a view of it: what changes one in place changes the others.
+        for group in frame.aliases:
+            group.discard(name)
+        while isinstance(source, ir.Call) and isinstance(source.func, ir.Attribute) and source.func.attr in library.VIEWS:
+            source = source.func.value
+        if isinstance(source, ir.Name) and source.id in frame.variables and source.id != name:
+            known = next((g for g in frame.aliases if source.id in g), None)
+            if known is None:
+                frame.aliases.append({name, source.id})
+            else:
+                known.add(name)
 
     def _augmented(self, node: ir.AugAssign, frame: Frame) -> bool:
         before, value = self.eval(node.target, frame), self.eval(node.value, frame)
@@ -414,8 +429,9 @@ class Symbolic:
         """Put a changed tensor where it was: into a name, wherever that is bound, a field or an item."""
         if isinstance(target, ir.Name):
             owner = self._owner(target.id, frame)
-            owner.variables[target.id] = value
-            owner.changed.add(target.id)
+            for alias in {target.id, *(n for g in owner.aliases if target.id in g for n in g)}:
+                owner.variables[alias] = value
+                owner.changed.add(alias)
             self.name(target.id, value)
         elif isinstance(target, (ir.Attribute, ir.Subscript)):
             if isinstance(target, ir.Attribute) and target.attr in ("real", "imag", "data", "mT", "T", "mH"):

@@ -137,6 +137,7 @@ class Frame:
     loops: int = 0
     changed: set[str] = field(default_factory=set)
     receiver: Value | None = None
+    aliases: list[set[str]] = field(default_factory=list)
 
 
 def each(value: Value) -> tuple[Value, ...]:
