@@ -11,7 +11,7 @@ from audits.static.source.project import FunctionInfo, ModuleInfo
 from audits.static.subjects.evidence import Evidence, speaks
 from audits.static.subjects.relevance import Relevance
 from audits.static.subjects.symbolic import Symbolic
-from audits.static.subjects.symbols import Frame, Value, each
+from audits.static.subjects.symbols import Frame, Lit, Value, each
 from audits.static.subjects.terms import Atom, Poly, Product, positive
 
 HERMITISED = "a matrix is hermitised"
@@ -207,7 +207,7 @@ class Building:
                 yield BLENDED, base
 
     def _mixes(self, one: frozenset[Atom], a: Poly, other: frozenset[Atom], b: Poly) -> bool:
-        if {c for x in one for c in _cores(x)} == {c for x in other for c in _cores(x)}:
+        if {_unturned(x) for x in one} == {_unturned(x) for x in other}:
             return False
         if any(w is self.terms.one or w is self.terms.zero or _negative(w) for w in (a, b)):
             return False
@@ -300,12 +300,18 @@ def _measures(atom: Atom) -> Iterator[tuple[str, Poly]]:
             yield from _measures(inner)
 
 
+def _unturned(atom: Atom) -> Atom:
+    return atom.args[0] if atom.kind == "turned" else atom
+
+
 def _core(atom: Atom) -> Atom:
     """The matrix of which an atom is the transpose, an item or a part."""
     while True:
         if atom.kind == "turned":
             atom = atom.args[0]
         elif atom.kind in ("item", "over", "triangle", "abs") and atom.args[0].single is not None and len(atom.args[0].single[0]) == 1:
+            if atom.kind == "item" and any(isinstance(k, Lit) and isinstance(k.value, str) for k in atom.args[1]):
+                return atom
             atom = atom.args[0].single[0][0][0]
         else:
             return atom

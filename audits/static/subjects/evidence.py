@@ -26,10 +26,11 @@ def _says(name: str) -> str:
         return "noise"
     if found & _DENIED:
         return "other"
+    if _NUMBERED.match(plain) and not called:
+        return "covariance"
     if found & OTHER_WORDS or (plain.isupper() and len(plain) > 1 and "_" not in plain):
         return ""
-    lettered = not called and (LETTERS.match(plain) or _NUMBERED.match(plain))
-    if found & COVARIANCE_WORDS or (called and plain == "dense") or lettered:
+    if found & COVARIANCE_WORDS or (called and plain == "dense") or (not called and LETTERS.match(plain)):
         return "covariance"
     return ""
 
@@ -139,7 +140,7 @@ class Evidence:
         sets = [k for a in atoms for k in self._holding.get(a, ()) if k <= atoms and k in self._named]
         sets += [frozenset((a,)) for a in atoms if self._of_atom(a)]
         sets += [k for a in atoms for k in self._holding.get(a, ()) if k <= atoms and k in self._measured]
-        return max(sets, key=len) if sets else frozenset()
+        return min(sets, key=lambda k: (len(k), min(a.number for a in k))) if sets else frozenset()
 
     def strong(self, base: frozenset[Atom]) -> bool:
         """Whether a base is a covariance by its name."""

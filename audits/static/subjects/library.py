@@ -19,6 +19,7 @@ from audits.static.subjects.symbols import (
     Mod,
     Obj,
     Partial,
+    Record,
     Seq,
     Taker,
     Value,
@@ -113,6 +114,8 @@ def item(sym: Symbolic, base: Value, index: Value) -> Value:
         if isinstance(index, Lit) and isinstance(index.value, tuple):
             return base
         return either(base.items) if base.items else NONE
+    if isinstance(base, Record) and number_of(index) is not None:
+        return item(sym, Seq(list(base.items.values())), index)
     if isinstance(base, Map):
         found = [base.items.get(k) for k in [_key(o) for o in each(index)] if k is not None]
         known = [v for v in found if v is not None]
@@ -136,6 +139,15 @@ def _cut(index: Value) -> slice | None:
             return None
         parts.append(at if isinstance(at, int) else None)
     return slice(*parts)
+
+
+def field_of(value: Value) -> tuple[Poly, str] | None:
+    """The object and the name where a value is an attribute of something unknown."""
+    single = value.single if isinstance(value, Poly) else None
+    if single is None or len(single[0]) != 1 or single[1] != 1 or single[0][0][0].kind != "field":
+        return None
+    owner, name = single[0][0][0].args
+    return (owner, name) if isinstance(owner, Poly) else None
 
 
 def elements(sym: Symbolic, value: Value, node: ir.Node) -> Seq:
@@ -306,6 +318,8 @@ def _of_sequence(sym: Symbolic, receiver: Seq, name: str, args: list[Value], fra
         return NONE
     if name in ("pop", "popleft", "get", "get_nowait") and receiver.items:
         at = number_of(args[0]) if args else -1 if name == "pop" else 0
+        if isinstance(at, int) and not (frame.loops or frame.branches or receiver.many) and -len(receiver.items) <= at < len(receiver.items):
+            return receiver.items.pop(at)
         return receiver.items[at] if isinstance(at, int) and -len(receiver.items) <= at < len(receiver.items) else either(receiver.items)
     if name in ("__next__", "send") and receiver.items:
         return _next(sym, receiver, frame)
@@ -630,7 +644,7 @@ def _record(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: 
     made = {**dict(zip(names, args[1:], strict=False)), **keywords}
     for name, value in made.items():
         sym.name(name, value)
-    return Map({n: made[n] for n in names if n in made})
+    return Record({n: made[n] for n in names if n in made})
 
 
 def _sequential(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:

@@ -9,7 +9,7 @@ from audits.static.analysis.engine import Analysis
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
 
-NEAR = 2
+NEAR = 3
 """How many calls away from a matrix operation a function still counts."""
 SMALL = 50
 """A function of fewer nodes is run whatever it does."""
@@ -83,7 +83,7 @@ class Relevance:
                 if node.id in self._marks or self._speaks(node.id):
                     return True
             elif isinstance(node, ir.Constant):
-                if isinstance(node.value, str) and (node.value in self._marks or "->" in node.value):
+                if isinstance(node.value, str) and (node.value in self._marks or "->" in node.value or self._speaks(node.value)):
                     return True
             elif isinstance(node, ir.Sequence) and len(node.items) > 1:
                 names = [i.id for i in node.items if isinstance(i, ir.Name)]

@@ -32,6 +32,7 @@ from audits.static.subjects.symbols import (
     Mod,
     Obj,
     Partial,
+    Record,
     Seq,
     Super,
     Taker,
@@ -128,13 +129,19 @@ class Symbolic:
         if isinstance(of, ir.Constant) and isinstance(of.value, str) and of.value.isidentifier():
             of = ir.Name(of.line, of.column, of.end_line, of.end_column, of.value)
         if isinstance(of, ir.Name) and of.id in _NUMBERS:
-            return self.terms.of("scalar", fn.symbol, param.name)
+            number = self.terms.of("scalar", fn.symbol, param.name)
+            usual = self.eval(param.default, self.module(fn.module)) if param.default is not None else NONE
+            return Alt((number, usual)) if isinstance(usual, Poly) and usual.constant else number
         if isinstance(of, (ir.Name, ir.Attribute)):
             for made in each(self.eval(of, self.module(fn.module))):
                 if isinstance(made, Klass) and not self._outside(made.cls, "Protocol"):
                     return self.instance(made.cls)
-        value = self.terms.of("given", fn.symbol, param.name)
+        value: Value = self.terms.of("given", fn.symbol, param.name)
         self.name(param.name, value)
+        if param.default is not None and param.kind not in ("*", "**"):
+            usual = self.eval(param.default, self.module(fn.module))
+            if isinstance(usual, (Fun, Partial, Ext)) or (isinstance(usual, Poly) and usual.constant is not None):
+                return Alt((value, usual))
         return Seq([value], many=True) if param.kind == "*" else value
 
     def module(self, module: ModuleInfo) -> Frame:
@@ -158,6 +165,9 @@ class Symbolic:
                 for number, param in enumerate(init.fn.node.params):
                     frame.variables[param.name] = self._unknown(param, init.fn) if number else found
                 self._body(init.fn, frame)
+                for name, held in list(found.attrs.items()):
+                    if held == NONE and self._kept(cls, name):
+                        found.attrs[name] = Alt((self._state(cls, name), NONE))
         return found
 
     def _body(self, fn: FunctionInfo, frame: Frame) -> Value:
@@ -221,7 +231,9 @@ class Symbolic:
             return value.items[name]
         if isinstance(value, Poly):
             known = library.data(self, value, name)
-            return known if known is not None else Method(value, name)
+            if known is None:
+                known = Method(value, name) if name in library.METHODS or name.endswith("_") else self.terms.of("field", value, name)
+            return known
         if isinstance(value, Partial) and name in ("func", "args", "keywords"):
             return {"func": value.func, "args": Seq(value.args), "keywords": Map(dict(value.keywords))}[name]
         return Method(value, name)
@@ -246,10 +258,8 @@ class Symbolic:
     def _of_object(self, value: Obj, name: str, node: ir.Node, frame: Frame) -> Value:
         if name in value.attrs:
             held = value.attrs[name]
-            if isinstance(held, Poly) and held.constant == 0 and self._kept(value.cls, name):
-                held = self.terms.of("field", value.cls.symbol, name)  # a state that starts at nothing
-                self.name(name, held)
-            return held
+            empty = isinstance(held, Poly) and held.constant == 0 and self._kept(value.cls, name)
+            return self._state(value.cls, name) if empty else held
         if name == "__class__":
             return Klass(value.cls)
         if name == "__dict__":
@@ -282,6 +292,12 @@ class Symbolic:
         made = self.terms.of("field", value.cls.symbol if value.shared else id(value), name)
         self.name(name, made)
         return made
+
+    def _state(self, cls: ClassInfo, name: str) -> Poly:
+        # What a field that starts at nothing holds later.
+        state = self.terms.of("field", cls.symbol, name)
+        self.name(name, state)
+        return state
 
     def _kept(self, cls: ClassInfo, name: str) -> bool:
         return any(p.fn is not None and p.fn.node.name != "__init__" for p in self.flow.field(cls, name))
@@ -680,12 +696,11 @@ class Symbolic:
         if isinstance(receiver, Poly) and ir.last_name(node.value) in _ARRAYS and library.data(self, receiver, node.attr) is None:
             return Ext(f"torch.{node.attr}")
         value = self.attribute(receiver, node.attr, node, frame)
-        known = [v for v in each(value) if isinstance(v, Method) and isinstance(v.receiver, Poly)]
-        if known and node.attr not in library.METHODS:
+        if isinstance(value, Poly) and isinstance(receiver, Poly) and node.attr not in library.METHODS and library.field_of(value) is not None:
             # Of an object of which nothing is known: a field, unless it is called.
             typed = [r for r in self.flow.unit(Place(node, frame.module, frame.fn)).receivers.get(node, ()) if isinstance(r, Inst)]
             held = [self.attribute(self.instance(r.cls), node.attr, node, frame) for r in typed[:ALTERNATIVES]]
-            return either(held) if held else value
+            value = either(held) if held else value
         self.name(node.attr, value)
         return value
 
@@ -853,6 +868,8 @@ class Symbolic:
         if isinstance(value, Seq):
             return Seq(value.items[value.position :], value.many) if value.position else value
         if isinstance(value, Map):
+            if isinstance(value, Record):
+                return Seq(list(value.items.values()))
             return Seq([Lit(k) for k in value.items] or [Lit(object())], many=bool(value.rest) or not value.items)
         if isinstance(value, Alt):
             return self.iterated(value.options[0], node, frame)
@@ -953,6 +970,9 @@ class Symbolic:
     def _written(self, target: ir.Expr, before: Poly, name: str, args: list[Value], keywords: dict[str, Value], value: Value, node: ir.Node,
                  frame: Frame) -> None:  # fmt: skip
         found = library.diagonal_of(before)
+        if found is not None and found.constant == 0 and isinstance(target, ir.Call) and isinstance(target.func, ir.Attribute):
+            self.rebind(target.func.value, self.terms.times(self.terms.eye, self.tensor(args[0] if args else value)), frame, node)
+            return
         if found is not None and name != "zero_":
             given = args[0] if args else next(iter(keywords.values()), self.terms.one)
             self.observe("diagonal", node, frame, (found, given, -1 if name.startswith("sub") else 1))
@@ -991,6 +1011,9 @@ class Symbolic:
             return library.call(self, func.name, args, keywords, node, frame)
         if isinstance(func, Method):
             return self._method(func, args, keywords, node, frame)
+        field = library.field_of(func) if isinstance(func, Poly) else None
+        if field is not None:
+            return self._method(Method(*field), args, keywords, node, frame)
         return self._opaque(func, args, node, frame)
 
     def _hooked(self, owner: Obj, run: Fun, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:

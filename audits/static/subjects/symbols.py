@@ -38,6 +38,11 @@ class Map:
 
 
 @dataclass(eq=False, slots=True)
+class Record(Map):
+    """A named tuple made by hand."""
+
+
+@dataclass(eq=False, slots=True)
 class Obj:
     """An instance of a class of the packages; `shared` where it stands for every instance."""
 

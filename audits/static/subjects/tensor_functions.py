@@ -23,7 +23,7 @@ _SAME = frozenset(
      "expand_dims", "atleast_2d", "atleast_3d", "flatten", "ravel", "unflatten", "repeat", "tile", "pin_memory", "nan_to_num", "alias", "tolist",
      "bool", "int", "long", "positive", "stop_gradient", "device_put", "asanyarray", "complex64", "complex128", "new_tensor", "scalar_tensor",
      "repeat_interleave", "as_subclass", "float64", "float32", "block_until_ready", "conj_physical_", "lift_fresh", "vmap", "Parameter",
-     "asfarray", "matrix", "flat", "retain_grad", "share_memory", "broadcast_tensors", "index_select", "narrow", "select", "take", "gather"]
+     "asfarray", "matrix", "flat", "retain_grad", "share_memory", "broadcast_tensors", "index_select", "narrow", "select", "take", "gather", "result", "wait"]
 )  # fmt: skip
 VIEWS = frozenset(["view", "reshape", "unsqueeze", "squeeze", "expand", "contiguous", "detach", "flatten", "ravel", "to", "select", "narrow"])
 _SCALAR_LIKE = frozenset({"trace", "norm", "scalar", "count", "sum", "many"})
@@ -215,6 +215,8 @@ def stored(sym: Symbolic, base: Poly, index: Value, value: Value) -> Value:
     at = _integer(items[0])
     if all(_whole(i) for i in items):
         return value
+    if base.constant == 0 and diagonal_of(indexed(sym, sym.terms.of("buffer"), index)) is not None:
+        return terms.times(terms.eye, value)
     parts = pieces(base)
     if at is not None and at >= 0 and all(_whole(i) for i in items[1:]) and (parts is not None or base.constant is not None):
         parts = parts if parts is not None else []
@@ -735,6 +737,8 @@ def _index_put(a: Arguments) -> Value | None:
 
 def _filled_diagonal(a: Arguments) -> Value | None:
     value = a.tensor(0)
+    if value is not None and value.constant == 0:
+        return a.terms.times(a.terms.eye, a.tensor(1, "fill_value", "src", "val") or a.terms.one)
     if value is not None:
         a.sym.observe("diagonal", a.node, a.frame, (value, a.get(1, "fill_value", "src", "val") or a.terms.one, 1))
     return value
