@@ -198,6 +198,7 @@ class Building:
                 continue
             weight = self.terms.product(tuple(f for f in product if f[0] not in base or f[1] != 1), factor)
             weights[base] = self.terms.add(weights.get(base, self.terms.zero), weight)
+        weights = {base: self._undivided(weight) for base, weight in weights.items()}
         for (one, a), (other, b) in itertools.combinations(weights.items(), 2):
             if self._mixes(one, a, other, b):
                 yield BLENDED, frozenset((one, other))
@@ -205,6 +206,12 @@ class Building:
         for base, weight in weights.items():
             if remainder is not None and self._completes(weight, remainder):
                 yield BLENDED, base
+
+    def _undivided(self, weight: Poly) -> Poly:
+        # Without what all of it is divided by, such as the number of snapshots.
+        products = list(weight.terms)
+        common = [f for f in products[0] if f[1] < 0 and all(f in p for p in products)] if products else []
+        return self.terms.times(weight, self.terms.product(tuple((a, -p) for a, p in common))) if common else weight
 
     def _mixes(self, one: frozenset[Atom], a: Poly, other: frozenset[Atom], b: Poly) -> bool:
         if {_unturned(x) for x in one} == {_unturned(x) for x in other}:
@@ -225,6 +232,9 @@ class Building:
                 return False
             return _close(single[1], 1 - share) and any(not a.scalar for a in positive(single[0]))
         wanted = self.terms.minus(self.terms.one, weight)
+        if wanted.single is not None:
+            whole = self.terms.over(remainder, wanted).single
+            return whole is not None and all(p > 0 for _, p in whole[0]) and any(not a.scalar for a, _ in whole[0])
         for product in list(remainder.terms)[:4]:
             if any(not a.scalar for a in positive(product)):
                 if self.terms.times(self.terms.product(product), wanted) is remainder:

@@ -13,7 +13,7 @@ from audits.static.subjects.terms import Atom, Poly, Product, Terms, positive
 STRONG, WEAK = 2, 1
 _DENIED = frozenset({"fisher", "fim", "hess", "hessian", "gram", "jac", "jacobian", "kernel", "weight", "weights", "graph", "adjacency", "adj"})
 _NUMBERED = re.compile(r"^R_?\d$")
-_PARTS = frozenset({"item", "over", "triangle", "many", "abs"})
+_PARTS = frozenset({"item", "over", "triangle", "many"})
 
 
 @cache
