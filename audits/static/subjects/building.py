@@ -135,7 +135,12 @@ class Building:
                     if not conjugate and known:
                         yield SYMMETRISED, _core(part)
                     counted = any(a.kind == "count" and n < 0 for a, n in product)
-                    halved = counted or abs(factor) < 0.999 or part.kind == "triangle" or (part.kind == "turned" and part.args[0].kind == "triangle")
+                    halved = (
+                        counted
+                        or abs(factor) < 0.999
+                        or part.kind == "triangle"
+                        or (part.kind == "turned" and part.args[0].kind == "triangle")
+                    )
                     if conjugate and (halved or known) and not self.evidence.excluded(self.terms.product(product)):
                         yield HERMITISED, _core(part)
 
@@ -280,7 +285,11 @@ class Building:
             if "raised" in kinds:
                 return True
             for atom, _ in product if depth else ():
-                inner = [v for v in atom.args if isinstance(v, Poly)] if atom.kind in ("many", "product", "diagonal-matrix", "item", "call") else []
+                inner = (
+                    [v for v in atom.args if isinstance(v, Poly)]
+                    if atom.kind in ("many", "product", "diagonal-matrix", "item", "call")
+                    else []
+                )
                 if any(self._raised(i, depth - 1) for i in inner):
                     return True
             holds = any(_holds_values(a) for a, _ in product)

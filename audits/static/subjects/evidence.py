@@ -11,7 +11,9 @@ from audits.static.subjects.symbols import Value, each
 from audits.static.subjects.terms import Atom, Poly, Product, Terms, positive
 
 STRONG, WEAK = 2, 1
-_DENIED = frozenset({"fisher", "fim", "hess", "hessian", "gram", "jac", "jacobian", "kernel", "weight", "weights", "graph", "adjacency", "adj"})
+_DENIED = frozenset(
+    {"fisher", "fim", "hess", "hessian", "gram", "jac", "jacobian", "kernel", "weight", "weights", "graph", "adjacency", "adj"}
+)
 _NUMBERED = re.compile(r"^R_?\d$")
 _PARTS = frozenset({"item", "over", "triangle", "many"})
 
@@ -177,7 +179,9 @@ class Evidence:
 
 def _key(product: Product, *, scalars: bool = False) -> frozenset[Atom]:
     return frozenset(
-        a for a, p in product if p > 0 and (scalars or not a.scalar) and a.kind not in ("eye", "i", "diagonal-matrix", "values", "diagonal", "vectors")
+        a
+        for a, p in product
+        if p > 0 and (scalars or not a.scalar) and a.kind not in ("eye", "i", "diagonal-matrix", "values", "diagonal", "vectors")
     )
 
 

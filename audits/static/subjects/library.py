@@ -15,7 +15,6 @@ from audits.static.subjects.symbols import (
     Klass,
     Lit,
     Map,
-    Method,
     Mod,
     Obj,
     Partial,
@@ -40,9 +39,13 @@ diagonal_of, element, mirror, data, indexed, stored = (
 )  # fmt: skip
 _SAME = frozenset(
     ["list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "deque", "ModuleList", "ParameterList", "deepcopy", "Parameter",
-     "cast", "jit", "compile", "script", "wraps", "no_grad", "enable_grad", "inference_mode", "lru_cache", "cache", "islice", "cycle", "shuffle",
-     "MappingProxyType", "OrderedDict", "ModuleDict", "tee", "nullcontext", "contextmanager", "vmap", "jit_ignore", "Tensor", "require"]
+     "cast", "jit", "compile", "script", "wraps", "no_grad", "enable_grad", "inference_mode", "lru_cache", "cache", "islice",
+     "cycle", "shuffle", "MappingProxyType", "OrderedDict", "ModuleDict", "tee", "nullcontext", "contextmanager", "vmap",
+     "jit_ignore", "Tensor", "require"]
 )  # fmt: skip
+_MODULES = frozenset(
+    ["builtins", "operator", "functools", "itertools", "copy", "contextlib", "dataclasses", "typing", "collections", "types", ""]
+)
 _OPERATORS = {"truediv": "div", "itruediv": "div_", "iadd": "add_", "imul": "mul_", "isub": "sub_", "concat": "cat"}
 
 
@@ -200,9 +203,9 @@ def taken(sym: Symbolic, taker: Taker, args: list[Value], node: ir.Node, frame: 
             out.append(item(sym, args[0], wanted))
         else:
             held = args[0]
-            for name in str(wanted.value).split(".") if isinstance(wanted, Lit) else ():
-                held = sym.attribute(held, name, node, frame)
-                sym.name(name, held)
+            for part in str(wanted.value).split(".") if isinstance(wanted, Lit) else ():
+                held = sym.attribute(held, part, node, frame)
+                sym.name(part, held)
             out.append(held)
     return out[0] if len(out) == 1 else Seq(out)
 
@@ -210,8 +213,7 @@ def taken(sym: Symbolic, taker: Taker, args: list[Value], node: ir.Node, frame: 
 def call(sym: Symbolic, name: str, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value:
     """A call of an outside function."""
     prefix, _, last = name.rpartition(".")
-    python = prefix.split(".", maxsplit=1)[0] in ("builtins", "operator", "functools", "itertools", "copy", "contextlib", "dataclasses", "typing",
-                                                  "collections", "types", "")  # fmt: skip
+    python = prefix.split(".", maxsplit=1)[0] in _MODULES
     if prefix == "operator":
         last = _OPERATORS.get(last.strip("_"), last.strip("_"))
     if prefix.endswith(("add", "multiply")) and last in ("reduce", "accumulate", "at", "outer"):
@@ -227,7 +229,9 @@ def call(sym: Symbolic, name: str, args: list[Value], keywords: dict[str, Value]
     if last in _SAME and args and not (isinstance(args[0], Poly) and not python and last in tensors.FUNCTIONS):
         return args[0]
     if prefix == "operator" and any(isinstance(a, Obj) for a in args) and len(args) == 2:
-        return sym.binary({"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "or": "|"}.get(last, "?"), args[0], args[1], node, frame)
+        return sym.binary(
+            {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "or": "|"}.get(last, "?"), args[0], args[1], node, frame
+        )
     out: list[Value] = []
     choices = [each(a) for a in args]
     for chosen in itertools.islice(itertools.product(*choices), 4):
@@ -262,7 +266,7 @@ def _called_back(sym: Symbolic, args: list[Value], keywords: dict[str, Value], n
             continue
         wanted = len([p for p in inner.fn.positional if p.default is None]) - (inner.receiver is not None)
         wanted -= len(func.args) if isinstance(func, Partial) else 0
-        rest = args[args.index(func) + 1 :] if func in args else []
+        rest: list[Value] = args[args.index(func) + 1 :] if func in args else []
         if not (len(rest) >= wanted or any(p.kind == "*" for p in inner.fn.node.params)):
             rest = []
         for value in values if wanted and not rest else ():
@@ -271,7 +275,7 @@ def _called_back(sym: Symbolic, args: list[Value], keywords: dict[str, Value], n
                 if wanted == 1:
                     out.append(sym.call(func, [value], {}, node, frame))
         if rest or not wanted or not out:
-            out.append(sym.call(func, (rest or values)[: max(wanted, len(rest))], {}, node, frame))
+            out.append(sym.call(func, [*(rest or values)][: max(wanted, len(rest))], {}, node, frame))
     return either(out) if out else None
 
 
@@ -318,7 +322,11 @@ def _of_sequence(sym: Symbolic, receiver: Seq, name: str, args: list[Value], fra
         return NONE
     if name in ("pop", "popleft", "get", "get_nowait") and receiver.items:
         at = number_of(args[0]) if args else -1 if name == "pop" else 0
-        if isinstance(at, int) and not (frame.loops or frame.branches or receiver.many) and -len(receiver.items) <= at < len(receiver.items):
+        if (
+            isinstance(at, int)
+            and not (frame.loops or frame.branches or receiver.many)
+            and -len(receiver.items) <= at < len(receiver.items)
+        ):
             return receiver.items.pop(at)
         return receiver.items[at] if isinstance(at, int) and -len(receiver.items) <= at < len(receiver.items) else either(receiver.items)
     if name in ("__next__", "send") and receiver.items:
@@ -357,7 +365,9 @@ def _of_mapping(sym: Symbolic, receiver: Map, name: str, args: list[Value], keyw
     if name == "keys":
         return Seq([Lit(k) for k in receiver.items])
     if name == "items":
-        known_items: list[Value] = [Seq([sym.terms.number(k) if isinstance(k, (int, float)) else Lit(k), v]) for k, v in receiver.items.items()]
+        known_items: list[Value] = [
+            Seq([sym.terms.number(k) if isinstance(k, (int, float)) else Lit(k), v]) for k, v in receiver.items.items()
+        ]
         return Seq([*known_items, *(Seq([Lit(object()), v]) for v in receiver.rest)], many=bool(receiver.rest))
     if name in ("update", "__setitem__", "register"):
         for arg in args[:1] if name == "update" else ():
@@ -382,7 +392,7 @@ def _of_object(sym: Symbolic, receiver: Obj, name: str, args: list[Value], keywo
             made.attrs.update({str(k): v for k, v in update.items.items()})
         return made
     if name in ("_asdict", "model_dump", "dict"):
-        return Map(dict(receiver.attrs))
+        return Map({**receiver.attrs})
     if name in ("register_forward_hook", "register_forward_pre_hook") and args:
         hooks = receiver.attrs.setdefault("_hooks", Seq([]))
         if isinstance(hooks, Seq):
@@ -406,7 +416,7 @@ def _next(sym: Symbolic, value: Value, frame: Frame) -> Value:
         if isinstance(option, Seq) and option.items:
             at = min(option.position, len(option.items) - 1)
             option.position += 1
-            options.append(option.items[at] if not option.many or at < len(option.items) - 1 else option.items[at])
+            options.append(option.items[at])
         elif isinstance(option, Obj):
             found = sym.method(option.cls, "__next__") or sym.method(option.cls, "__iter__")
             if found is not None:
@@ -586,7 +596,7 @@ def _replace(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node:
 def _fields(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
     for option in each(args[0]) if args else ():
         if isinstance(option, Obj):
-            return Map(dict(option.attrs))
+            return Map({**option.attrs})
         if isinstance(option, Map):
             return option
     return None
@@ -627,7 +637,7 @@ def _number(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: 
 def _namespace(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
     for name, value in keywords.items():
         sym.name(name, value)
-    return Map(dict(keywords))
+    return Map({**keywords})
 
 
 def _namedtuple(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
@@ -725,20 +735,23 @@ def _isinstance(sym: Symbolic, args: list[Value], keywords: dict[str, Value], no
 
 
 _PYTHON: dict[str, Callable[..., Value | None]] = {
-    "next": _next_of, "reduce": _reduce, "accumulate": _accumulate, "sum": _sum, "fsum": _sum, "map": _map, "starmap": _starmap, "zip": _zip,
-    "zip_longest": _zip, "enumerate": _enumerate, "chain": _chain, "from_iterable": _flattened, "product": _product,
+    "next": _next_of, "reduce": _reduce, "accumulate": _accumulate, "sum": _sum, "fsum": _sum, "map": _map, "starmap": _starmap,
+    "zip": _zip, "zip_longest": _zip, "enumerate": _enumerate, "chain": _chain, "from_iterable": _flattened, "product": _product,
     "combinations": _pairs, "permutations": _pairs, "pairwise": _pairs, "range": _range, "getattr": _getattr, "setattr": _setattr,
-    "dict": _dict, "partial": _partial, "partialmethod": _partial_method, "DataLoader": _loader, "field": _field, "itemgetter": _taker("itemgetter"),
-    "attrgetter": _taker("attrgetter"), "methodcaller": _taker("methodcaller"), "replace": _replace, "asdict": _fields, "vars": _fields,
-    "astuple": _astuple, "len": _len, "filter": _filter, "float": _number, "int": _number, "Fraction": _number, "SimpleNamespace": _namespace,
-    "namedtuple": _namedtuple, "record": _record, "Sequential": _sequential, "Identity": _nothing, "Dropout": _nothing, "hooked": _hooked, "run_in_turn": _in_turn, "add.at": _added_at,
-    "add.reduce": _added_up, "list": _empty_list, "tuple": _empty_list, "deque": _empty_list, "set": _empty_list, "repeat": _repeated,
-    "reversed": _turned_round, "copy": _copied, "defaultdict": _defaulting, "print": _print, "isinstance": _isinstance,
-    "hasattr": _isinstance, "callable": _isinstance, "OrderedDict": _dict, "ModuleDict": _dict, "ModuleList": _empty_list, "TensorDict": _dict,
-    "ContextVar": _namespace, "run": lambda sym, args, keywords, node, frame: args[0] if args and isinstance(args[0], Poly) else None,
-    "submit": lambda sym, args, keywords, node, frame: sym.call(args[1], args[2:], keywords, node, frame) if len(args) > 1 else None,
+    "dict": _dict, "partial": _partial, "partialmethod": _partial_method, "DataLoader": _loader, "field": _field, "itemgetter":
+    _taker("itemgetter"), "attrgetter": _taker("attrgetter"), "methodcaller": _taker("methodcaller"), "replace": _replace,
+    "asdict": _fields, "vars": _fields, "astuple": _astuple, "len": _len, "filter": _filter, "float": _number, "int": _number,
+    "Fraction": _number, "SimpleNamespace": _namespace, "namedtuple": _namedtuple, "record": _record, "Sequential": _sequential,
+    "Identity": _nothing, "Dropout": _nothing, "hooked": _hooked, "run_in_turn": _in_turn, "add.at": _added_at, "add.reduce":
+    _added_up, "list": _empty_list, "tuple": _empty_list, "deque": _empty_list, "set": _empty_list, "repeat": _repeated,
+    "reversed": _turned_round, "copy": _copied, "defaultdict": _defaulting, "print": _print, "isinstance": _isinstance, "hasattr":
+    _isinstance, "callable": _isinstance, "OrderedDict": _dict, "ModuleDict": _dict, "ModuleList": _empty_list, "TensorDict":
+    _dict, "ContextVar": _namespace, "run": lambda sym, args, keywords, node, frame: args[0] if args and isinstance(args[0], Poly)
+    else None, "submit": lambda sym, args, keywords, node, frame: sym.call(args[1], args[2:], keywords, node, frame) if len(args)
+    > 1 else None,
 }  # fmt: skip
 _ANYWHERE = frozenset(
-    ["Sequential", "Identity", "Dropout", "hooked", "run_in_turn", "add.at", "add.reduce", "SimpleNamespace", "namedtuple", "ModuleDict", "ModuleList", "partial", "Fraction",
-     "defaultdict", "OrderedDict", "TensorDict", "submit", "itemgetter", "reduce", "ContextVar", "run", "DataLoader", "partialmethod", "starmap", "attrgetter", "methodcaller"]
+    ["Sequential", "Identity", "Dropout", "hooked", "run_in_turn", "add.at", "add.reduce", "SimpleNamespace", "namedtuple", "ModuleDict",
+     "ModuleList", "partial", "Fraction", "defaultdict", "OrderedDict", "TensorDict", "submit", "itemgetter", "reduce",
+     "ContextVar", "run", "DataLoader", "partialmethod", "starmap", "attrgetter", "methodcaller"]
 )  # fmt: skip

@@ -15,10 +15,10 @@ SMALL = 50
 """A function of fewer nodes is run whatever it does."""
 
 _MARKS = frozenset(
-    ["mH", "H", "T", "mT", "adjoint", "conj", "conjugate", "conj_physical", "transpose", "permute", "swapaxes", "swapdims", "movedim", "moveaxis",
-     "matrix_transpose", "trace", "diagonal", "diag", "diag_embed", "diagflat", "eye", "identity", "eigh", "eigvalsh", "svd", "svdvals", "lerp",
-     "lerp_", "triu", "tril", "fill_diagonal_", "fill_diagonal", "diagonal_scatter", "diag_indices", "einsum", "index_put_", "as_strided",
-     "eigvals", "eig", "t", "tensordot", "cat", "concat", "concatenate", "hstack"]
+    ["mH", "H", "T", "mT", "adjoint", "conj", "conjugate", "conj_physical", "transpose", "permute", "swapaxes", "swapdims", "movedim",
+     "moveaxis", "matrix_transpose", "trace", "diagonal", "diag", "diag_embed", "diagflat", "eye", "identity", "eigh", "eigvalsh",
+     "svd", "svdvals", "lerp", "lerp_", "triu", "tril", "fill_diagonal_", "fill_diagonal", "diagonal_scatter", "diag_indices",
+     "einsum", "index_put_", "as_strided", "eigvals", "eig", "t", "tensordot", "cat", "concat", "concatenate", "hstack"]
 )  # fmt: skip
 
 

@@ -235,7 +235,7 @@ class Symbolic:
                 known = Method(value, name) if name in library.METHODS or name.endswith("_") else self.terms.of("field", value, name)
             return known
         if isinstance(value, Partial) and name in ("func", "args", "keywords"):
-            return {"func": value.func, "args": Seq(value.args), "keywords": Map(dict(value.keywords))}[name]
+            return {"func": value.func, "args": Seq(value.args), "keywords": Map({**value.keywords})}[name]
         return Method(value, name)
 
     def of_module(self, module: ModuleInfo, name: str) -> Value:
@@ -263,7 +263,7 @@ class Symbolic:
         if name == "__class__":
             return Klass(value.cls)
         if name == "__dict__":
-            return Map(dict(value.attrs))
+            return Map({**value.attrs})
         for owner in self.mro(value.cls):
             held = self.body_of(owner).variables.get(name)
             if isinstance(held, Fun) and held.fn.cls is not None:
@@ -352,7 +352,13 @@ class Symbolic:
     def _augmented(self, node: ir.AugAssign, frame: Frame) -> bool:
         before, value = self.eval(node.target, frame), self.eval(node.value, frame)
         if node.op in ("+", "-"):
-            self._written_diagonal(node.target, before, value, node, frame, sign=-1 if node.op == "-" else 1)
+            held = [before]
+            if isinstance(node.target, ir.Subscript):
+                index = self.eval(node.target.index, frame)
+                bases = [b for b in each(self.eval(node.target.value, frame)) if isinstance(b, Poly)]
+                held += [library.indexed(self, b, index, written=True) for b in bases]
+            for piece in dict.fromkeys(held):
+                self._written_diagonal(node.target, piece, value, node, frame, sign=-1 if node.op == "-" else 1)
         if node.op == "+" and isinstance(before, Seq):
             before.items.extend(v for e in each(value) for v in (e.items if isinstance(e, Seq) else [e]))
             return False
@@ -428,7 +434,7 @@ class Symbolic:
                     self.call(Fun(setter.fn, setter.frame, base), [index, value], {}, node, frame)
             elif isinstance(base, Poly):
                 if not isinstance(node, ir.AugAssign):
-                    piece = library.indexed(self, base, index)
+                    piece = library.indexed(self, base, index, written=True)
                     self._written_diagonal(target, piece, value, node, frame)
                     self._mirrored(piece, value, node, frame)
                 self.rebind(target.value, library.stored(self, base, index, value), frame, node)
@@ -696,7 +702,12 @@ class Symbolic:
         if isinstance(receiver, Poly) and ir.last_name(node.value) in _ARRAYS and library.data(self, receiver, node.attr) is None:
             return Ext(f"torch.{node.attr}")
         value = self.attribute(receiver, node.attr, node, frame)
-        if isinstance(value, Poly) and isinstance(receiver, Poly) and node.attr not in library.METHODS and library.field_of(value) is not None:
+        if (
+            isinstance(value, Poly)
+            and isinstance(receiver, Poly)
+            and node.attr not in library.METHODS
+            and library.field_of(value) is not None
+        ):
             # Of an object of which nothing is known: a field, unless it is called.
             typed = [r for r in self.flow.unit(Place(node, frame.module, frame.fn)).receivers.get(node, ()) if isinstance(r, Inst)]
             held = [self.attribute(self.instance(r.cls), node.attr, node, frame) for r in typed[:ALTERNATIVES]]
@@ -951,7 +962,9 @@ class Symbolic:
         self._changed_in_place(node, func, args, keywords, value, frame)
         return value
 
-    def _changed_in_place(self, node: ir.Call, func: Value, args: list[Value], keywords: dict[str, Value], value: Value, frame: Frame) -> None:
+    def _changed_in_place(
+        self, node: ir.Call, func: Value, args: list[Value], keywords: dict[str, Value], value: Value, frame: Frame
+    ) -> None:
         name = ir.last_name(node.func)
         out = next((a.value for a in node.args if a.keyword == "out"), None)
         if out is not None:
@@ -1104,7 +1117,7 @@ class Symbolic:
                 place = len(given)
                 continue
             if param.kind == "**":
-                inner.variables[param.name] = Map(dict(left))
+                inner.variables[param.name] = Map({**left})
                 continue
             if param.kind == "pos" and place < len(given):
                 value = given[place]
@@ -1139,7 +1152,8 @@ class Symbolic:
                 value = next((self.body_of(c).variables[name] for c in self.mro(cls) if name in self.body_of(c).variables), None)
                 if isinstance(value, Partial) and value.func == Ext("dataclasses.field"):
                     factory = value.keywords.get("default_factory")
-                    value = self.call(factory, [], {}, node, frame) if factory is not None else value.keywords.get("default")
+                    usual = value.keywords.get("default", NONE)
+                    value = self.call(factory, [], {}, node, frame) if factory is not None else usual
             if value is not None:
                 made.attrs[name] = self.name(name, value)
         for name, value in keywords.items():
@@ -1181,7 +1195,8 @@ def _stores_fields(fn: FunctionInfo) -> bool:
 _STATEMENTS: dict[type[ir.Stmt], Any] = {
     ir.Assign: Symbolic._assign, ir.AugAssign: Symbolic._augmented, ir.If: Symbolic._if, ir.For: Symbolic._for,
     ir.While: Symbolic._while, ir.Try: Symbolic._try, ir.With: Symbolic._with, ir.Match: Symbolic._match, ir.Return: Symbolic._return,
-    ir.Raise: Symbolic._raise, ir.Assert: Symbolic._assert, ir.Simple: Symbolic._simple, ir.ExprStmt: Symbolic._expression, ir.Function: Symbolic._function,
+    ir.Raise: Symbolic._raise, ir.Assert: Symbolic._assert, ir.Simple: Symbolic._simple, ir.ExprStmt: Symbolic._expression,
+    ir.Function: Symbolic._function,
     ir.ClassDef: Symbolic._class, ir.Import: Symbolic._import, ir.ImportFrom: Symbolic._import_from,
 }  # fmt: skip
 _EXPRESSIONS: dict[type[ir.Expr], Any] = {

@@ -33,7 +33,7 @@ class Seq:
 class Map:
     """A dictionary; `rest` holds what is stored under keys that are not known."""
 
-    items: dict[object, Value] = field(default_factory=dict)
+    items: dict[Any, Value] = field(default_factory=dict)
     rest: list[Value] = field(default_factory=list)
 
 

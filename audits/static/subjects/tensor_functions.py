@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from audits.static.subjects.symbols import Frame
 
 _SAME = frozenset(
-    ["clone", "detach", "contiguous", "to", "type", "cdouble", "cfloat", "double", "float", "resolve_conj", "resolve_neg", "requires_grad", "cpu",
-     "cuda", "astype", "copy", "unsqueeze", "view", "reshape", "expand", "expand_as", "squeeze", "asarray", "as_tensor", "tensor", "array",
-     "from_numpy", "ascontiguousarray", "item", "type_as", "real_if_close", "numpy", "half", "bfloat16", "view_as", "reshape_as", "broadcast_to",
-     "expand_dims", "atleast_2d", "atleast_3d", "flatten", "ravel", "unflatten", "repeat", "tile", "pin_memory", "nan_to_num", "alias", "tolist",
-     "bool", "int", "long", "positive", "stop_gradient", "device_put", "asanyarray", "complex64", "complex128", "new_tensor", "scalar_tensor",
-     "repeat_interleave", "as_subclass", "float64", "float32", "block_until_ready", "conj_physical_", "lift_fresh", "vmap", "Parameter",
-     "asfarray", "matrix", "flat", "retain_grad", "share_memory", "broadcast_tensors", "index_select", "narrow", "select", "take", "gather", "result", "wait"]
+    ["clone", "detach", "contiguous", "to", "type", "cdouble", "cfloat", "double", "float", "resolve_conj", "resolve_neg",
+     "requires_grad", "cpu", "cuda", "astype", "copy", "unsqueeze", "view", "reshape", "expand", "expand_as", "squeeze", "asarray",
+     "as_tensor", "tensor", "array", "from_numpy", "ascontiguousarray", "item", "type_as", "real_if_close", "numpy", "half",
+     "bfloat16", "view_as", "reshape_as", "broadcast_to", "expand_dims", "atleast_2d", "atleast_3d", "flatten", "ravel",
+     "unflatten", "repeat", "tile", "pin_memory", "nan_to_num", "alias", "tolist", "bool", "int", "long", "positive",
+     "stop_gradient", "device_put", "asanyarray", "complex64", "complex128", "new_tensor", "scalar_tensor", "repeat_interleave",
+     "as_subclass", "float64", "float32", "block_until_ready", "conj_physical_", "lift_fresh", "vmap", "Parameter", "asfarray",
+     "matrix", "flat", "retain_grad", "share_memory", "broadcast_tensors", "index_select", "narrow", "select", "take", "gather",
+     "result", "wait"]
 )  # fmt: skip
-VIEWS = frozenset(["view", "reshape", "unsqueeze", "squeeze", "expand", "contiguous", "detach", "flatten", "ravel", "to", "select", "narrow"])
+VIEWS = frozenset(
+    ["view", "reshape", "unsqueeze", "squeeze", "expand", "contiguous", "detach", "flatten", "ravel", "to", "select", "narrow"]
+)
 _SCALAR_LIKE = frozenset({"trace", "norm", "scalar", "count", "sum", "many"})
 
 
@@ -126,8 +130,8 @@ def data(sym: Symbolic, value: Poly, name: str) -> Value | None:
     return None
 
 
-def indexed(sym: Symbolic, base: Poly, index: Value) -> Value:
-    """`base[index]` of a tensor."""
+def indexed(sym: Symbolic, base: Poly, index: Value, *, written: bool = False) -> Value:
+    """`base[index]` of a tensor; where it is `written`, equal numbers name the diagonal, too."""
     terms = sym.terms
     items = index.items if isinstance(index, Seq) else [index]
     kept = [i for i in items if not _whole(i)]
@@ -144,14 +148,15 @@ def indexed(sym: Symbolic, base: Poly, index: Value) -> Value:
         args = single[0][0][0].args
         both = args if len(args) == 2 else (terms.real(args[0]), terms.imaginary(args[0]))
         return terms.scaled(both[_integer(kept[-1]) or 0], single[1])
-    if len(kept) > 1 and isinstance(kept[-1], (Poly, Seq)) and _token(kept[-1]) == _token(kept[-2]):
+    named = written or _integer(kept[-1]) is None
+    if len(kept) > 1 and named and isinstance(kept[-1], (Poly, Seq)) and _token(kept[-1]) == _token(kept[-2]):
         return terms.of("diagonal", _plain(terms, base))
     if _diagonal_index(kept[-1]):
         return terms.of("diagonal", _plain(terms, base))
     key = tuple(_token(i) for i in kept)
     if len(key) == 1:
         row = _row_of(base)
-        if row is not None and row[1] == key[0]:
+        if row is not None and row[1] == key[0] and named:
             return terms.of("diagonal", row[0])
     return terms.distributed(base, lambda rest: _picked(terms, rest, key))
 
@@ -161,7 +166,7 @@ def _row_of(base: Poly) -> tuple[Poly, object] | None:
     single = base.single
     if single is not None and len(single[0]) == 1 and single[0][0][0].kind == "item" and len(single[0][0][0].args[1]) == 1:
         key = single[0][0][0].args[1][0]
-        return (single[0][0][0].args[0], key) if isinstance(key, Poly) and key.constant is None else None
+        return (single[0][0][0].args[0], key) if isinstance(key, Poly) else None
     return None
 
 
@@ -691,9 +696,15 @@ def _absolute(a: Arguments) -> Value | None:
     if value is None:
         return None
     single = value.single
-    if value.constant is not None or (single is not None and all(x.kind in _SCALAR_LIKE or x.kind in ("values", "diagonal") for x, _ in single[0])):
+    if value.constant is not None or (
+        single is not None and all(x.kind in _SCALAR_LIKE or x.kind in ("values", "diagonal") for x, _ in single[0])
+    ):
         return value
-    return a.terms.distributed(value, lambda rest: a.terms.of("abs", a.terms.product(rest))) if single is not None else a.terms.of("abs", value)
+    return (
+        a.terms.distributed(value, lambda rest: a.terms.of("abs", a.terms.product(rest)))
+        if single is not None
+        else a.terms.of("abs", value)
+    )
 
 
 def _bounded(a: Arguments) -> Value | None:
@@ -795,10 +806,9 @@ def _split(a: Arguments) -> Value | None:
         return Seq(parts)
     if value is not None and a.name == "unbind" and value.single is not None:
         atom = next(iter(value.atoms()), None)
-        if atom is not None and atom.kind == "pair":
-            return Seq(list(atom.args))
-        if atom is not None and atom.kind == "parts":
-            return Seq([a.terms.real(atom.args[0]), a.terms.imaginary(atom.args[0])])
+        kind = atom.kind if atom is not None else ""
+        if atom is not None and kind in ("pair", "parts"):
+            return Seq(list(atom.args) if kind == "pair" else [a.terms.real(atom.args[0]), a.terms.imaginary(atom.args[0])])
     return None
 
 
@@ -926,7 +936,8 @@ FUNCTIONS: dict[str, Callable[[Arguments], Value | None]] = {
     **dict.fromkeys(["exp", "log", "ldexp", "floor", "ceil"], _math),
     "lerp": _lerp, "where": _where, "masked_fill": _masked, "masked_scatter": _masked, "average": _average, "trace": _trace,
     "diagonal": _diagonal, "normalize": _normalized, "complex": _complex, "view_as_real": _as_real, "view_as_complex": _as_complex,
-    "index_put": _index_put, "copyto": _copied, "copy_": _copied, "fill_": _copied, "zero_": _fill, "as_strided": _strided, "arange": _range,
+    "index_put": _index_put, "copyto": _copied, "copy_": _copied, "fill_": _copied, "zero_": _fill, "as_strided": _strided,
+    "arange": _range,
     "einsum": _einsum, "kron": _kronecker, "block_diag": _kronecker,
 }  # fmt: skip
 METHODS = frozenset(FUNCTIONS) | frozenset(f"{n}_" for n in FUNCTIONS) | {"backward", "size", "dim", "copy_", "fill_", "zero_"}

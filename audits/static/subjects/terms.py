@@ -200,7 +200,7 @@ class Terms:
 
     def turned(self, value: Poly, *, conjugate: bool = False, transpose: bool = False) -> Poly:
         """The value conjugated, transposed or both."""
-        if value.constant is not None and not isinstance(value.constant, complex):
+        if value.constant is not None and not complex(value.constant).imag:
             return value
         known = self._turns.get((value, conjugate, transpose))
         if known is None:
