@@ -11,7 +11,7 @@ from audits.static.source.project import FunctionInfo, ModuleInfo
 from audits.static.subjects.evidence import Evidence, speaks
 from audits.static.subjects.relevance import Relevance
 from audits.static.subjects.symbolic import Symbolic
-from audits.static.subjects.symbols import Frame, Lit, Value, each
+from audits.static.subjects.symbols import Frame, Lit, Seq, Value, each
 from audits.static.subjects.terms import Atom, Poly, Product, positive
 
 HERMITISED = "a matrix is hermitised"
@@ -39,7 +39,9 @@ class Building:
         self.builder = builder
         self.offline = offline
         self.evidence = Evidence()
-        self.run = Symbolic(flow, self._observe, self.evidence.name, lambda fn: fn is builder, Relevance(flow.analysis, speaks))
+        self.run = Symbolic(
+            flow, self._observe, self.evidence.name, lambda fn: fn is builder, Relevance(flow.analysis, speaks), builder.module
+        )
         self.run.is_covariance = lambda value: bool(self.evidence.of(value))
         self.terms = self.evidence.terms = self.run.terms
         self._events: dict[tuple[object, ...], tuple[str, ir.Node, ModuleInfo, FunctionInfo | None, tuple[Value, ...]]] = {}
@@ -61,10 +63,10 @@ class Building:
         if frame.module is self.builder.module:
             return
         if kind == "value":
-            result, operands = values
-            if not isinstance(result, Poly) or not _worth(result):
+            result, operands = values[0], values[1]
+            if not isinstance(result, Poly) or not isinstance(operands, Seq) or not _worth(result):
                 return
-            values = (result, *(v for o in operands for v in each(o) if isinstance(v, Poly)))  # type: ignore[attr-defined]
+            values = (result, *(v for o in operands.items for v in each(o) if isinstance(v, Poly)))
             if result in values[1:]:
                 return
         self._events.setdefault((kind, id(node), *map(id, values)), (kind, node, frame.module, frame.fn, values))
@@ -209,7 +211,9 @@ class Building:
                 yield BLENDED, frozenset((one, other))
         remainder = self.terms.add(*rest) if rest else None
         for base, weight in weights.items():
-            if remainder is not None and self._completes(weight, remainder):
+            if remainder is None or {c for a in base for c in _cores(a)} >= {c for a in _matrices(remainder) for c in _cores(a)}:
+                continue  # of the matrix itself, as in the mean of it and its modulus
+            if self._completes(weight, remainder):
                 yield BLENDED, base
 
     def _undivided(self, weight: Poly) -> Poly:
@@ -317,6 +321,10 @@ def _measures(atom: Atom) -> Iterator[tuple[str, Poly]]:
     elif atom.kind == "many":
         for inner in atom.args[0].atoms():
             yield from _measures(inner)
+
+
+def _matrices(value: Poly) -> set[Atom]:
+    return {a for p in value.terms for a in positive(p) if not a.scalar and a.kind != "i"}
 
 
 def _unturned(atom: Atom) -> Atom:

@@ -15,7 +15,7 @@ _DENIED = frozenset(
     {"fisher", "fim", "hess", "hessian", "gram", "jac", "jacobian", "kernel", "weight", "weights", "graph", "adjacency", "adj"}
 )
 _NUMBERED = re.compile(r"^R_?\d$")
-_PARTS = frozenset({"item", "over", "triangle", "many"})
+_PARTS = frozenset({"item", "over", "triangle", "many", "sealed"})
 
 
 @cache

@@ -251,7 +251,7 @@ def _tensor(sym: Symbolic, name: str, args: list[Value], keywords: dict[str, Val
         if called is not None:
             return called
         value = sym.unknown_call(name, args)
-    sym.observe("value", node, frame, (value, args))
+    sym.observe("value", node, frame, (value, Seq(args)))
     return value
 
 

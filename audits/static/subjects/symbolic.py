@@ -68,6 +68,7 @@ class Symbolic:
         name: Callable[[str, Value], Value],
         opaque: Callable[[FunctionInfo], bool],
         relevance: Relevance,
+        home: ModuleInfo,
     ) -> None:
         self.flow = flow
         self.project = flow.analysis.project
@@ -76,6 +77,7 @@ class Symbolic:
         self.name = name
         self.opaque = opaque
         self.relevance = relevance
+        self.home = home
         self.is_covariance: Callable[[Poly], bool] = lambda value: False
         self.ran: set[FunctionInfo] = set()
         self._made: dict[FunctionInfo, Fun] = {}
@@ -257,9 +259,9 @@ class Symbolic:
 
     def _of_object(self, value: Obj, name: str, node: ir.Node, frame: Frame) -> Value:
         if name in value.attrs:
-            held = value.attrs[name]
-            empty = isinstance(held, Poly) and held.constant == 0 and self._kept(value.cls, name)
-            return self._state(value.cls, name) if empty else held
+            own = value.attrs[name]
+            empty = isinstance(own, Poly) and own.constant == 0 and self._kept(value.cls, name)
+            return self._state(value.cls, name) if empty else own
         if name == "__class__":
             return Klass(value.cls)
         if name == "__dict__":
@@ -1093,11 +1095,17 @@ class Symbolic:
         if fn.cls is not None and inner.receiver is None and given:
             inner.receiver = given[0]
         value = self._body(fn, inner)
+        if fn.module is self.home and frame.module is not self.home:
+            value = either([self._sealed(v) for v in each(value)])
         if simple:
             self._memo[key] = value
         if inner.changed and isinstance(node, ir.Call):
             self._handed_back(fn, inner, func, node, frame)
         return value
+
+    def _sealed(self, value: Value) -> Value:
+        # What the builder's module has built is whole for everyone else.
+        return self.terms.of("sealed", value) if isinstance(value, Poly) and len(value.terms) > 1 else value
 
     def _handed_back(self, fn: FunctionInfo, inner: Frame, func: Fun, node: ir.Call, frame: Frame) -> None:
         # A tensor that the function changed in place has changed for its caller, too.

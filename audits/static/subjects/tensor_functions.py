@@ -820,9 +820,9 @@ def _logical_not(a: Arguments) -> Value | None:
 def _math(a: Arguments) -> Value | None:
     value = a.tensor(0)
     known = value.constant if value is not None else None
-    if isinstance(known, (int, float)):
+    if known is not None and not complex(known).imag:
         try:
-            return a.terms.number(getattr(math, a.name)(known))
+            return a.terms.number(getattr(math, a.name)(complex(known).real))
         except (ValueError, OverflowError, AttributeError):
             return None
     return None
