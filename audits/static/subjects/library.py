@@ -731,6 +731,13 @@ def _print(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: i
 
 
 def _isinstance(sym: Symbolic, args: list[Value], keywords: dict[str, Value], node: ir.Node, frame: Frame) -> Value | None:
+    if len(args) == 2 and isinstance(args[0], (Obj, Poly, Map, Seq)) and not (isinstance(args[0], Poly) and _unknown(args[0])):
+        kinds = args[1].items if isinstance(args[1], Seq) else [args[1]]
+        if all(isinstance(k, Klass) for k in kinds):
+            order = sym.mro(args[0].cls) if isinstance(args[0], Obj) else []
+            held = any(isinstance(k, Klass) and k.cls in order for k in kinds)
+            if held or not (isinstance(args[0], Obj) and args[0].shared):
+                return Lit(held)
     return Lit(object())
 
 

@@ -408,8 +408,14 @@ class Symbolic:
         for i, item in enumerate(target.items):
             held: list[Value] = []
             for option in options:
+                if starred == i and option.many:
+                    held.append(Seq(option.items[-1:], many=True))
+                    continue
                 if starred == i:
                     held.append(Seq(option.items[i : len(option.items) - (count - i - 1)], option.many))
+                    continue
+                if starred is not None and option.many and option.items:
+                    held.append(library.element(self, option.items[-1], i))
                     continue
                 at = i if starred is None or i < starred else len(option.items) - (count - i)
                 if 0 <= at < len(option.items):
@@ -1081,7 +1087,7 @@ class Symbolic:
             return built
         if not (self.relevance.near(fn) or self.relevance.small(fn) or any(map(_interesting, [*given, *keywords.values()]))):
             return self.unknown_call(fn.symbol, [*given, *keywords.values()])
-        if len(self._stack) >= _DEPTH or self._stack.count(fn) > 1 or (self._left <= 0 and len(self._stack) > 1):
+        if len(self._stack) >= _DEPTH or self._stack.count(fn) > 3 or (self._left <= 0 and len(self._stack) > 1):
             return self.unknown_call(fn.symbol, [*given, *keywords.values()])
         key = (fn, id(func.frame), *(library.token(g) for g in given), *((k, library.token(v)) for k, v in keywords.items()))
         simple = func.frame.fn is None and all(map(_unchanging, [*given, *keywords.values()]))

@@ -469,6 +469,8 @@ def _tensordot(a: Arguments) -> Value | None:
         return None
     if pieces(left) is not None or pieces(right) is not None:
         return total(a.sym, a.terms.times(left, right), [0])
+    if _integer(a.get(2, "dims", "axes")) == 2:
+        return total(a.sym, a.terms.times(left, right), None)
     return matmul(a.sym, left, right)
 
 
@@ -519,6 +521,9 @@ def _where(a: Arguments) -> Value | None:
     test, yes, no = (a.sym.tensor(v) for v in a.args[:3])
     if a.name == "where" and a.terms.eye.atoms() & test.atoms():
         return _mixed(a.terms, test, yes, no)
+    eigenvalues = [{x.kind for x in v.atoms()} & {"values", "singular"} for v in (yes, no)]
+    if any(eigenvalues) and not all(eigenvalues):
+        return a.terms.of("raised", yes if eigenvalues[0] else no)
     a.sym.observe("choice", a.node, a.frame, (yes, no))
     return a.sym.either([yes, no])
 
@@ -883,7 +888,8 @@ def _pair(a: Arguments, one: str, two: str, out: str, left: Poly, right: Poly) -
         product = terms.times(left, right)
         if not summed:
             return _one(a, long, out, product)
-        if len(summed) == 1 and len(short) < len(long) and summed <= set(short) and long.index(next(iter(summed))) > 0:
+        vector = len(summed) == 1 and len(short) < len(long) and summed <= set(short)
+        if vector and (long.index(next(iter(summed))) > 0 or len(long) == 2):
             return matmul(a.sym, left, right)
         gone = sorted(long.index(c) for c in summed)
         return total(a.sym, product, gone if len(gone) > 1 else [gone[0]] if gone[0] == 0 else [-1])
