@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _BUILTINS = frozenset(dir(builtins))
 _DEPTH = 10
-_STEPS = 300
+_STEPS = 200
 _UNROLLED = 8
 _OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "**": "pow", "//": "floordiv", "%": "mod"}
 _SPECIAL = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "@": "matmul", "**": "pow", "|": "or", ">>": "rshift", "<<": "lshift",
@@ -102,7 +102,7 @@ class Symbolic:
 
     def run(self, modules: Iterable[ModuleInfo]) -> None:
         """Run every module and function, each with arguments of which nothing is known."""
-        wanted = set(modules)
+        wanted = dict.fromkeys(modules)
         for module in wanted:
             self.module(module)
         for fn in sorted(self.project.functions, key=lambda f: not _stores_fields(f)):
@@ -525,7 +525,7 @@ class Symbolic:
                     break
         else:
             frame.loops += 1
-            for _ in range(2):
+            for _ in range(2 if frame.loops == 1 else 1):  # what one round leaves is what the next one finds
                 for item in dict.fromkeys(i for f in found for i in f.items[:ALTERNATIVES]) if found else ():
                     start = dict(frame.variables)
                     self.store(node.target, item, frame, node)
@@ -540,7 +540,7 @@ class Symbolic:
     def _while(self, node: ir.While, frame: Frame) -> bool:
         self.eval(node.test, frame)
         frame.loops += 1
-        for _ in range(2):
+        for _ in range(2 if frame.loops == 1 else 1):
             self._branches([node.body], frame)
         frame.loops -= 1
         return False
