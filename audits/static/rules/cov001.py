@@ -7,17 +7,18 @@ from collections.abc import Iterable
 from audits.static.context import Context
 from audits.static.findings import Finding
 from audits.static.rules.base import Case, Rule
-from audits.static.source import ir
 from audits.static.source.project import FunctionInfo
 from audits.static.subjects.building import Building
 
 MANUAL = """\
-Every consumer must see the same covariance, so one function builds it. Outside the module of `covariance.builder`
-this rule finds the operations of building, in any spelling and through intermediate variables and helpers:
+Every consumer must see the same covariance, so one function builds it. The rule runs the code on symbols: every function
+with arguments of which nothing is known, and what it calls inside it with what it passes, through variables, containers,
+closures, generators, objects and in-place changes. Outside the module of `covariance.builder` it then finds every
+operation whose result is built, whatever its operands were called or came through:
 hermitising (half the sum with the conjugate transpose), normalising by a trace, blending two covariances, loading or
 shrinking towards the identity. F F^H alone is not building, nor is a Gram matrix F^H F, eigh, or a sum of losses.
-A value counts as a covariance when it is X X^H, comes from the builder, `.dense()` or `cov()`, is named like one, has
-its trace or eigenvalues taken, or is passed where one of these is. Offline modules may load the systems they solve.
+A value counts as a covariance when it is X X^H, comes from the builder, `.dense()` or `cov()`, is named like one
+anywhere on its way, or has its trace or eigenvalues taken. Offline modules may load the systems they solve.
 Adding noise (`noise_variance * eye`) to a modelled covariance is physics, not loading.
 """
 
@@ -29,21 +30,14 @@ def check(context: Context) -> Iterable[Finding]:
         text = f"the builder {context.settings.builder} does not exist"
         yield context.config_finding("COV001", "covariance.builder", text)
         return
-    home = builder.module
-    search = Building(context.origins, context.settings.builder, context.offline)
+    if not isinstance(builder, FunctionInfo):
+        return
     seen: set[tuple[str, int]] = set()
-    for module in context.project.configured_modules():
-        if module is home:
-            continue
-        bodies: list[tuple[FunctionInfo | None, list[ir.Stmt]]] = [(None, module.tree.body)]
-        bodies += [(fn, fn.node.body) for fn in context.project.functions if fn.module is module]
-        for fn, body in bodies:
-            for node in ir.walk_own(body):
-                what = search.operation(node, module, fn)
-                if what is not None and (module.relative, node.line) not in seen:
-                    seen.add((module.relative, node.line))
-                    message = f"{what} outside {context.settings.builder}, the one covariance builder"
-                    yield context.finding("COV001", module, node, message, fn=fn)
+    for module, fn, node, what in Building(context.flow, builder, context.offline).found(context.project.configured_modules()):
+        if (module.relative, node.line) not in seen:
+            seen.add((module.relative, node.line))
+            message = f"{what} outside {context.settings.builder}, the one covariance builder"
+            yield context.finding("COV001", module, node, message, fn=fn)
 
 
 _SETTINGS = {
@@ -118,6 +112,43 @@ _INVALID = (
     _case("normalised in a helper of two", "return scaled(x, torch.trace(x))", head="def scaled(m, p):\n    return m / p\n", arguments="x"),
     _case("blended by stepping back", "return R_pred - b * (R_pred - R_samp)", arguments="R_pred, R_samp, b"),
     _case("loaded by a stride", "R.view(-1)[::5] += eps\n    return R", arguments="R, eps"),
+    _case("a mask on the elements off the diagonal", "return R * (1 - a * (1 - torch.eye(4)))", arguments="R, a"),
+    _case("elementwise with explicit loops", "for i in range(4):\n        R[i][i] = R[i][i] + 1\n    return R"),
+    _case("from a generator", "it = parts(x)\n    a = next(it)\n    return (a + next(it)) / 2", arguments="x",
+          head="def parts(m):\n    yield m\n    yield m.mH\n"),
+    _case("in a fold", "return functools.reduce(operator.add, (x, x.mH)) / 2", head="import functools, operator\n", arguments="x"),
+    _case("from a table of functions", "return T['half'](x + T['flip'](x))", arguments="x",
+          head="T = {'flip': lambda m: m.conj().mT, 'half': lambda m: m / 2}\n"),
+    _case("by a factory of closures", "return mean(0.5)(x, x.mH)", arguments="x",
+          head="def mean(w):\n    def of(a, b):\n        return w * a + (1 - w) * b\n    return of\n"),
+    _case("in the properties of an object", "return P(x, x.mH).middle", arguments="x",
+          head="from dataclasses import dataclass\n@dataclass\nclass P:\n    a: object\n    b: object\n"
+               "    @property\n    def middle(self):\n        return (self.a + self.b) / 2\n"),
+    _case("through operators of a class", "return ((M(x) + M(x.mH)) / 2).t", arguments="x",
+          head="class M:\n    def __init__(self, t):\n        self.t = t\n    def __add__(self, o):\n        return M(self.t + o.t)\n"
+               "    def __truediv__(self, k):\n        return M(self.t / k)\n"),
+    _case("in steps in place", "out = torch.empty_like(x)\n    torch.add(x, x.mH, out=out)\n    out.div_(2)\n    return out",
+          arguments="x"),
+    _case("through another name of the tensor", "out = x.clone()\n    view = out\n    view += x.mH\n    return out / 2", arguments="x"),
+    _case("in place in a helper", "fix(x)\n    return x", arguments="x", head="def fix(m):\n    m.add_(m.mH.clone())\n    m.mul_(0.5)\n"),
+    _case("in a buffer of two", "b = torch.zeros(2, 4, 4)\n    b[0] = x\n    b[1] = x.mH\n    return b.mean(0)", arguments="x"),
+    _case("in real and imaginary part", "a = (x.real + x.real.mT) / 2\n    return torch.complex(a, (x.imag - x.imag.mT) / 2)",
+          arguments="x"),
+    _case("blended by einsum", "return torch.einsum('k,kij->ij', w, torch.stack((R_pred, R_samp)))", arguments="R_pred, R_samp, w"),
+    _case("blended from a list", "return sum(w * m for w, m in zip((1 - b, b), (R_pred, R_samp)))", arguments="R_pred, R_samp, b"),
+    _case("averaged over time by an object", "return Mean()(x)", arguments="x",
+          head="class Mean:\n    def __init__(self):\n        self.r = None\n    def __call__(self, x):\n"
+               "        new = x @ x.mH / x.shape[-1]\n"
+               "        self.r = new if self.r is None else 0.9 * self.r + 0.1 * new\n        return self.r\n"),
+    _case("loaded by a comparison of positions", "i = torch.arange(4)\n    return R + eps * (i[:, None] == i[None, :])",
+          arguments="R, eps"),
+    _case("loaded where an identity is true", "return torch.where(torch.eye(4).bool(), R + eps, R)", arguments="R, eps"),
+    _case("loaded by a filled buffer", "m = torch.zeros_like(R)\n    m.fill_diagonal_(eps)\n    return R + m", arguments="R, eps"),
+    _case("loaded by index_add", "return R.index_add(0, torch.arange(4), eps * torch.eye(4))", arguments="R, eps"),
+    _case("normalised by a decorator", "return gram(f)", arguments="f",
+          head="def unit(fn):\n    def inner(f):\n        r = fn(f)\n        return r / r.diagonal(dim1=-2, dim2=-1).sum()\n"
+               "    return inner\n"
+               "@unit\ndef gram(f):\n    return f @ f.mH\n"),
     Case("a missing builder", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n", "pkg/offline.py": ""}),
 )  # fmt: skip
 _VALID = (
@@ -143,12 +174,29 @@ _VALID = (
     _case("a quadratic form over the trace", "return (a.conj() * (f @ a)).sum() / torch.trace(f)", arguments="a, f"),
     _case("noise of the model", "return f @ f.mH + noise_variance * torch.eye(4)", arguments="f, noise_variance"),
     _case("a ridge in an offline module", "return h @ h.mH + rho * torch.eye(4)", arguments="h, rho", module="offline"),
+    _case("two parts of a generator multiplied", "it = parts(x)\n    a = next(it)\n    return (a @ next(it)) / 2", arguments="x",
+          head="def parts(m):\n    yield m\n    yield m.mH\n"),
+    _case("a mean of two things in a fold", "return functools.reduce(operator.add, (x, y)) / 2", head="import functools, operator\n",
+          arguments="x, y"),
+    _case("snapshots of unit mean power", "y = y / y.abs().square().mean().sqrt()\n    return y @ y.mH", arguments="y"),
+    _case("a relative error", "return (R_pred - R_samp) / torch.trace(R_samp)", arguments="R_pred, R_samp"),
+    _case("eigenvalues as shares", "w = torch.linalg.eigvalsh(R)\n    return w / w.sum()"),
+    _case("similarities without themselves", "s = z @ z.mH\n    return s.masked_fill(torch.eye(4).bool(), float('-inf'))", arguments="z"),
+    _case("a real part", "g = a @ b.mH\n    return (g + g.conj()) / 2", arguments="a, b"),
+    _case("sources of known powers", "return p * torch.outer(a, a.conj()) + q * torch.outer(b, b.conj())", arguments="a, b, p, q"),
+    _case("a mean over covariances", "return torch.stack([x @ x.mH for x in xs]).mean(0)", arguments="xs"),
+    _case("moments of an optimiser", "m.lerp_(g, 0.1)\n    v.mul_(0.9).addcmul_(g, g.conj(), value=0.1)\n    return m",
+          arguments="m, v, g"),
+    _case("a running mean of a loss", "return Mean()(loss)", arguments="loss",
+          head="class Mean:\n    def __init__(self):\n        self.r = None\n    def __call__(self, x):\n"
+               "        self.r = x if self.r is None else 0.9 * self.r + 0.1 * x\n        return self.r\n"),
     _case("weights of covariance losses", "return (1 - b) * covariance_loss + b * k_loss", arguments="covariance_loss, k_loss, b"),
 )  # fmt: skip
 _LIMITS = (
-    _case("elementwise with explicit loops", "for i in range(4):\n        R[i][i] = R[i][i] + 1\n    return R"),
+    _case("a gradient that is loaded in a backward", "return P.apply(x)", arguments="x",
+          head="class P(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        return x.clone()\n"
+               "    @staticmethod\n    def backward(ctx, x):\n        return x + 1e-3 * torch.eye(4)\n"),
     _case("a factor scaled by its norm, its product elsewhere", "return f / f.abs().square().sum().sqrt()", arguments="f"),
-    _case("a mask on the elements off the diagonal", "return R * (1 - a * (1 - torch.eye(4)))", arguments="R, a"),
 )  # fmt: skip
 
 RULE = Rule(
