@@ -7,11 +7,12 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from audits.static import hot_proofs
+from audits.static import hot_proofs, shared
 from audits.static.analysis.engine import Analysis
 from audits.static.context import Context
 from audits.static.errors import AuditIncompleteError, AuditInputError
@@ -27,6 +28,9 @@ from audits.static.source.worker import RECURSION
 from audits.static.suppress import apply_suppressions, suppressions
 
 _T = TypeVar("_T")
+
+
+_LONGEST = frozenset({"COV001", "COV003", "GEO001", "UNIT001"})  # they start first, so that no process waits for one of them
 
 
 def choose_rules(settings: Settings, select: Iterable[str], ignore: Iterable[str]) -> tuple[list[Rule], list[str]]:
@@ -75,8 +79,11 @@ def analyse(
     ignore: Iterable[str] = (),
     cache: Cache | None = None,
     today: dt.date | None = None,
+    processes: int = 1,
 ) -> tuple[Report, dict[str, bool]]:
     """Audit `files`; also tells which outside names were looked for beside the packages, and whether they were there.
+
+    With more than one of `processes`, a child shares the rules.
 
     Raises:
         AuditInputError: the configuration or the analysed source is not usable.
@@ -91,7 +98,7 @@ def analyse(
     try:
         project = _timed(report, "parse", lambda: Project.build(root, files, cache))
         context = _timed(report, "analyse", lambda: _context(project, settings))
-        _check(report, rules, context, today or dt.date.today())
+        _check(report, rules, context, today or dt.date.today(), processes)
     except RecursionError as error:
         raise AuditIncompleteError("the code is nested too deeply to be analysed.") from error
     finally:
@@ -110,15 +117,37 @@ def _context(project: Project, settings: Settings) -> Context:
     return context
 
 
-def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) -> None:
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one rule found in how many seconds, unless the code nests too deeply for it."""
+
+    findings: tuple[Finding, ...] | None
+    seconds: float
+    asked: dict[str, bool]
+
+
+def _outcome(context: Context, code: str) -> _Outcome:
+    started = time.perf_counter()
+    try:
+        found = tuple(all_rules()[code].check(context))
+    except RecursionError:
+        found = None
+    return _Outcome(found, time.perf_counter() - started, context.project.asked)
+
+
+def _check(report: Report, rules: list[Rule], context: Context, today: dt.date, processes: int) -> None:
     found: list[Finding] = []
     stopped: list[str] = []
-    for rule in rules:
-        try:
-            found += _timed(report, rule.code, partial(_findings, rule, context))
-        except RecursionError:
-            stopped.append(rule.code)
-            report.checked.remove(rule.code)
+    if processes > 1:
+        _ = context.flow, context.origins  # what several rules ask is worked out before they part
+    codes = sorted((r.code for r in rules), key=lambda c: (c not in _LONGEST, c))
+    for code, outcome in shared.results(codes, partial(_outcome, context), processes=processes).items():
+        report.timings_s[code] = outcome.seconds
+        context.project.asked |= outcome.asked
+        found += outcome.findings or ()
+        if outcome.findings is None:
+            stopped.append(code)
+            report.checked.remove(code)
     project = context.project
     comments = [c for m in project.configured_modules() for c in suppressions(m)]
     unique = sorted(dict.fromkeys(found), key=lambda f: f.order)
@@ -132,10 +161,6 @@ def _check(report: Report, rules: list[Rule], context: Context, today: dt.date) 
     report.functions = len(project.functions)
     if stopped:
         raise AuditIncompleteError(f"the code is nested too deeply for {', '.join(stopped)}; the other rules were completed.", report)
-
-
-def _findings(rule: Rule, context: Context) -> list[Finding]:
-    return list(rule.check(context))
 
 
 def _timed(report: Report, name: str, step: Callable[[], _T]) -> _T:

@@ -18,6 +18,7 @@ from audits.static.rules import all_rules
 from audits.static.run import audit
 from audits.static.settings import load_settings, suggest_rule, suggestion
 from audits.static.source.cache import FOLDER, Cache
+from audits.static.source.worker import cores
 
 CLEAN, FINDINGS, INPUT, INCOMPLETE = 0, 1, 2, 3
 
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options.config or root / "pyproject.toml")
     select, ignore = _codes(options.select), _codes(options.ignore)
     try:
-        report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root))
+        report = audit(root.resolve(), settings, select=select, ignore=ignore, cache=_cache(options, root), processes=cores())
     except AuditIncompleteError as error:
         if error.report is not None:
             for name, path in outputs:

@@ -104,7 +104,7 @@ class Project:
         self.class_of: dict[ir.ClassDef, ClassInfo] = {}
         self.scope_of: dict[ir.Comprehension, Scope] = {}
         self.methods_named: dict[str, list[FunctionInfo]] = {}
-        self._local: dict[str, bool] = {}
+        self.asked: dict[str, bool] = {}  # which outside names were looked for beside the packages, and whether they were there
 
     @classmethod
     def load(cls, root: Path, packages: Iterable[str]) -> Project:
@@ -133,14 +133,9 @@ class Project:
     def is_local(self, name: str) -> bool:
         """Whether an outside dotted name belongs to code beside the packages, which nobody asked to analyse."""
         top = name.split(".", maxsplit=1)[0]
-        if top not in self._local:
-            self._local[top] = is_beside(self.root, top)
-        return self._local[top]
-
-    @property
-    def asked(self) -> dict[str, bool]:
-        """Which outside names were looked for beside the packages, and whether they were there."""
-        return dict(self._local)
+        if top not in self.asked:
+            self.asked[top] = is_beside(self.root, top)
+        return self.asked[top]
 
     def find(self, reference: str) -> FunctionInfo | ClassInfo | None:
         """The function or class that `module:qualname` names directly, or None."""

@@ -21,9 +21,9 @@ RECURSION = 6_000  # a sum of several hundred terms nests as deeply; beyond this
 def lower_all(files: list[SourceFile], cache: Cache) -> None:
     """Put the facts of `files` into the cache, on as many cores as that is worth; what fails is left out."""
     total = sum(len(f.content) for f in files)
-    count = max(1, min(_cores(), _MOST, total // _SHARE))
+    count = max(1, min(cores(), _MOST, total // _SHARE))
     shares: list[list[SourceFile]] = [[] for _ in range(count)]
-    sizes = [0] * count
+    sizes = [0] + [_SHARE] * (count - 1)
     for file in sorted(files, key=lambda f: -len(f.content)):
         least = sizes.index(min(sizes))
         shares[least].append(file)
@@ -48,7 +48,8 @@ def _start(share: list[SourceFile], cache: Cache) -> subprocess.Popen[bytes]:
     return process
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _BUILTINS = frozenset(dir(builtins))
 _DEPTH = 10
-_STEPS = 200
+_STEPS = 100
 _UNROLLED = 8
 _OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "**": "pow", "//": "floordiv", "%": "mod"}
 _SPECIAL = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "@": "matmul", "**": "pow", "|": "or", ">>": "rshift", "<<": "lshift",

@@ -132,7 +132,7 @@ _MORE = (
     Carrier("from import", "def $n($x):\n~    return $p($x)", "from $mod import $attr as $p"),
     Carrier("module alias", "def $n($x):\n~    return $p.$attr($x)", "import $mod as $p"),
     Carrier("import inside", "def $n($x):\n    from $mod import $attr as $p\n~    return $p($x)"),
-    Carrier("optional import", "try:\n    from math import fastest_$p as $p\nexcept ImportError:\n    from $mod import $attr as $p\n"
+    Carrier("optional import", "try:\n    from functools import fastest_$p as $p\nexcept ImportError:\n    from $mod import $attr as $p\n"
             "def $n($x):\n~    return $p($x)"),
     Carrier("conditional import", "import sys\nif sys.platform != 'amiga':\n    from $mod import $attr as $p\nelse:\n    $p = max\n"
             "def $n($x):\n~    return $p($x)"),
