@@ -7,6 +7,7 @@ from tests.audits.mutants.sites import (
     CHECKPOINT,
     CONFIG,
     EVERYWHERE,
+    OFF_HOT_PATH,
     FEATURES,
     HPO,
     LOCALIZE,
@@ -315,6 +316,15 @@ SUPPRESSIONS = tuple(
     for place in (_PLACES[(number + above) % len(_PLACES)],)
 )  # fmt: skip
 
+
+def _with_numpy(sinks: tuple[Sink, ...]) -> tuple[Sink, ...]:
+    return tuple(s for s in sinks if "numpy" in s.imports)
+
+
+def _without_numpy(sinks: tuple[Sink, ...]) -> tuple[Sink, ...]:
+    return tuple(s for s in sinks if "numpy" not in s.imports)
+
+
 BLOCKS = (
     Block("CFG001", UNDECLARED, CONFIG_SITES, names=("config_of", "getattr_of", "option")),
     Block("CFG002", edits=UNREAD),
@@ -322,7 +332,8 @@ BLOCKS = (
     Block("GEO001", GEO, GEO_SITES, names=("steering", "array_response", "phase_of")),
     Block("UNIT001", UNITS, UNIT_SITES, names=("sine_of", "degrees", "decibels")),
     Block("ERR001", ERRORS, EVERYWHERE, names=("suppress", "quiet", "ignore_errors")),
-    Block("RNG001", RANDOM, EVERYWHERE, names=("rand", "seed", "shuffle", "random_part"), weight=3),
-    Block("RNG001", RANDOM_REFS, EVERYWHERE, names=("rand", "seed", "manual_seed")),
+    Block("RNG001", _without_numpy(RANDOM), EVERYWHERE, names=("rand", "seed", "shuffle", "random_part"), weight=3),
+    Block("RNG001", _without_numpy(RANDOM_REFS), EVERYWHERE, names=("rand", "seed", "manual_seed")),
+    Block("RNG001", _with_numpy(RANDOM + RANDOM_REFS), OFF_HOT_PATH, names=("rand", "seed", "shuffle")),
     Block("SUP001", edits=SUPPRESSIONS),
 )

@@ -80,6 +80,8 @@ EVERYWHERE = (
           "        counted = eigenvalue_count(prediction.effective, config.codes.snapshots, k_max=config.scene.k_max)", "probability", "fit"),
 )  # fmt: skip
 """Real tensors in the library, on and off the hot path."""
+OFF_HOT_PATH = EVERYWHERE[5:]
+"""Places where NumPy may run."""
 
 COVARIANCES = (
     after("loss", LOSSES, "    slot = match_slots(prediction.position, sources, config)", "predicted.dense()", "step", 4),
