@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from audits.static.dataflow.flow import Flow
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, ModuleInfo
-from audits.static.subjects.evidence import Evidence, speaks
-from audits.static.subjects.relevance import Relevance
-from audits.static.subjects.symbolic import Symbolic
-from audits.static.subjects.symbols import Frame, Lit, Seq, Value, each
-from audits.static.subjects.terms import Atom, Poly, Product, positive
+from audits.static.subjects.symbolic.evidence import Evidence, speaks
+from audits.static.subjects.symbolic.relevance import Relevance
+from audits.static.subjects.symbolic.run import Symbolic
+from audits.static.subjects.symbolic.symbols import Frame, Lit, Seq, Value, each
+from audits.static.subjects.symbolic.terms import Atom, Poly, Product, positive
 
 HERMITISED = "a matrix is hermitised"
 SYMMETRISED = "a covariance is symmetrised"

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from audits.static.subjects import tensor_functions as tensors
-from audits.static.subjects.symbols import (
+from audits.static.subjects.symbolic import tensor_functions as tensors
+from audits.static.subjects.symbolic.symbols import (
     NONE,
     Alt,
     Ext,
@@ -25,12 +25,12 @@ from audits.static.subjects.symbols import (
     each,
     either,
 )
-from audits.static.subjects.terms import Poly
+from audits.static.subjects.symbolic.terms import Poly
 
 if TYPE_CHECKING:
     from audits.static.source import ir
-    from audits.static.subjects.symbolic import Symbolic
-    from audits.static.subjects.symbols import Frame
+    from audits.static.subjects.symbolic.run import Symbolic
+    from audits.static.subjects.symbolic.symbols import Frame
 
 VIEWS = tensors.VIEWS
 METHODS = tensors.METHODS

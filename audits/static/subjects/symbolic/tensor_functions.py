@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from audits.static.subjects.symbols import NONE, Ext, Lit, Seq, Value
-from audits.static.subjects.terms import Atom, Poly, Product, Terms
+from audits.static.subjects.symbolic.symbols import NONE, Ext, Lit, Seq, Value
+from audits.static.subjects.symbolic.terms import Atom, Poly, Product, Terms
 
 if TYPE_CHECKING:
     from audits.static.source import ir
-    from audits.static.subjects.symbolic import Symbolic
-    from audits.static.subjects.symbols import Frame
+    from audits.static.subjects.symbolic.run import Symbolic
+    from audits.static.subjects.symbolic.symbols import Frame
 
 _SAME = frozenset(
     ["clone", "detach", "contiguous", "to", "type", "cdouble", "cfloat", "double", "float", "resolve_conj", "resolve_neg",

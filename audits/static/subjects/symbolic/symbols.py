@@ -8,9 +8,12 @@ from typing import Any
 
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
-from audits.static.subjects.terms import Poly
+from audits.static.subjects.symbolic.terms import Poly
 
 ALTERNATIVES = 4
+"""Values that are kept apart where a name may hold several."""
+UNROLLED = 8
+"""Items of a container that are looked at one by one."""
 
 
 @dataclass(frozen=True, slots=True)

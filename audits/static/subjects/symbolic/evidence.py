@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 
 from audits.static.subjects.covariances import COVARIANCE_WORDS, LETTERS, OTHER_WORDS, words
-from audits.static.subjects.symbols import Value, each
-from audits.static.subjects.terms import Atom, Poly, Product, Terms, positive
+from audits.static.subjects.symbolic.symbols import Value, each
+from audits.static.subjects.symbolic.terms import Atom, Poly, Product, Terms, positive
 
 STRONG, WEAK = 2, 1
 _DENIED = frozenset(

@@ -1,0 +1,1 @@
+"""Runs code on symbols, to see what its operations on tensors compute."""
