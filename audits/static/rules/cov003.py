@@ -266,6 +266,12 @@ RULE = Rule(
                 "def report(r, s):\n    return mix(r, s, 0.3, 1e-3)\n"
             ),
         ),
+        _case(
+            "a parameter of the weight that has a default",
+            "return mix(r, s, cfg)",
+            true="mix(batch.truth, batch.sample, cfg, share=1)",
+            extra="def mix(r, s, cfg, share=1.0):\n    return build(r, s.detach(), beta=share * cfg.beta)\n",
+        ),
         _case("a loss without loading", loss="nmse(p, t)"),
     ),
     invalid=(
@@ -305,6 +311,12 @@ RULE = Rule(
         _case("the truth not blended", true="build(batch.truth)"),
         _case("the truth with another sample", true="blend(batch.truth, batch.other, cfg)"),
         _case("the truth with another weight", true="build(batch.truth, batch.sample.detach(), beta=0.1)"),
+        _case(
+            "the truth with another weight by a parameter that has a default",
+            "return mix(r, s, cfg)",
+            true="mix(batch.truth, batch.sample, cfg, share=0.5)",
+            extra="def mix(r, s, cfg, share=1.0):\n    return build(r, s.detach(), beta=share * cfg.beta)\n",
+        ),
         _case("the truth not loaded", loss="nmse(build(p, diagonal_loading=cfg.loading), t)"),
         _case(
             "shrunk twice",

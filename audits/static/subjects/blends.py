@@ -223,4 +223,12 @@ class Blends:
             return self.canonical(Demand(place.at(expr.orelse), (), frame), depth - 1)
         if isinstance(expr, ir.IfExp) and isinstance(expr.orelse, ir.Constant) and expr.orelse.value is None:
             return self.canonical(Demand(place.at(expr.body), (), frame), depth - 1)
+        if isinstance(expr, (ir.BinOp, ir.UnaryOp, ir.BoolOp, ir.Compare, ir.IfExp)):
+            parts = [self.canonical(Demand(place.at(e), (), frame), depth - 1) for e in ir.children(expr) if isinstance(e, ir.Expr)]
+            if not isinstance(expr, ir.BinOp):
+                return f"{type(expr).__name__}{getattr(expr, 'op', getattr(expr, 'ops', ''))}({','.join(parts)})"
+            kept = [p for p in parts if p != "1.0"] if expr.op == "*" else parts
+            return f"({f' {expr.op} '.join(kept)})" if len(kept) == 2 else (kept or parts)[0]
+        if isinstance(expr, ir.Constant) and isinstance(expr.value, int) and not isinstance(expr.value, bool):
+            return repr(float(expr.value))
         return key(expr)
