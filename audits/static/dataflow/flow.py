@@ -244,8 +244,8 @@ class Flow:
             self._stores = {}
             for unit in [*self.analysis.modules.values(), *self.analysis.cold.values()]:
                 for node in ir.walk_own(unit.fn.node.body if unit.fn is not None else unit.module.tree.body):
-                    for target in node.targets if isinstance(node, ir.Assign) and node.value is not None else ():
-                        for item, value in pairs_of(target, node.value):  # type: ignore[union-attr,arg-type]
+                    if isinstance(node, ir.Assign) and node.value is not None:
+                        for item, value in [p for t in node.targets for p in pairs_of(t, node.value)]:
                             if isinstance(item, ir.Attribute):
                                 self._stores.setdefault(item.attr, []).append((item.value, Place(value, unit.module, unit.fn)))
         return self._stores.get(name, [])
