@@ -199,6 +199,16 @@ _PREDICTED, _TRUE = "blend(r, batch.sample, cfg)", "blend(batch.truth, batch.sam
 _LOSS_CALL = "nmse(build(p, diagonal_loading=cfg.loading, shrinkage=cfg.law), build(t, diagonal_loading=cfg.loading, shrinkage=cfg.law))"
 
 
+def _method(name: str, options: str) -> Case:
+    # The builder is an object that is called, with its options by position.
+    case = _case(name, f"return build(r, {options})", extra="from pkg.cov import Builder\nBUILD = Builder()\n")
+    cov = _COV.replace("def build(predicted, sample=None, *, ", "class Builder:\n  def __call__(self, predicted, sample=None, ")
+    main = re.sub(r"\bbuild\(", "BUILD(", case.files["pkg/main.py"].replace("from pkg.cov import build\n", ""))
+    consumers = ["pkg.use:head", "pkg.use:nmse"]
+    table = {"covariance": {"builder": "pkg.cov:Builder.__call__", "consumers": consumers}}
+    return Case(name, {**case.files, "pkg/cov.py": cov, "pkg/main.py": main}, table)
+
+
 def _inside(name: str, body: str) -> Case:
     # A loss that treats its covariances with another function of the builder's module.
     case = _case(name, loss="nmse(p, t)")
@@ -295,6 +305,7 @@ RULE = Rule(
             true="mix(batch.truth, batch.sample, cfg, share=1)",
             extra="def mix(r, s, cfg, share=1.0):\n    return build(r, s.detach(), beta=share * cfg.beta)\n",
         ),
+        _method("a method as builder", "s.detach(), cfg.beta"),
         _inside("both sides loaded inside the loss", "p, t = (reload(c, eps) for c in (p, t))"),
         _inside("one side hermitised inside the loss", "p = hermitian(p)"),
         _inside("both sides built again inside the loss", "p = build(p, diagonal_loading=eps)\n    t = build(t, diagonal_loading=eps)"),
@@ -349,6 +360,8 @@ RULE = Rule(
             predicted="build(blend(r, batch.sample, cfg), shrinkage=cfg.law)",
             true="build(blend(batch.truth, batch.sample, cfg), shrinkage=cfg.law)",
         ),
+        _method("loading by position, with a method as builder", "s.detach(), cfg.beta, cfg.loading"),
+        _method("gradient, with a method as builder", "s, cfg.beta"),
         _inside("one side loaded inside the loss", "p = reload(p, eps)"),
         _inside("the sides loaded by different amounts inside the loss", "p, t = reload(p, eps), reload(t, 2 * eps)"),
         _inside("one side loaded by a helper of the loss", "fix = lambda c: reload(c, eps)\n    t = fix(t)"),
