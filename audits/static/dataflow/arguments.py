@@ -39,6 +39,8 @@ class Arguments(Backwards):
             out += answer.demands
             missing = missing or answer.kind != "moved"
         out += self._handed(demand, fn, param, path)
+        if "setter" in fn.flags and fn.positional[1:] == [param]:
+            out += [self.at(demand, p, path, None) for p in self._set(fn)]
         if not out:
             typed = [v.cls for v in self.values(demand.place) if isinstance(v, Inst)] if path and path[0][0] == "field" else []
             for cls in typed:
@@ -72,6 +74,15 @@ class Arguments(Backwards):
                 out.append(self.at(demand, Place(rest[number], unit.module, unit.fn), inner, None))
             if name == "reduce" and param is fn.positional[0]:
                 out += self._returned(replace(demand, path=path), fn, None)
+        return out
+
+    def _set(self, fn: FunctionInfo) -> list[Place]:
+        # `box.parts = value` runs the setter of a property.
+        out = []
+        for owner, value in self.flow.stores(fn.node.name):
+            holders = [v.cls for v in self.values(value.at(owner)) if isinstance(v, (Inst, SuperOf))]
+            if any(fn.cls in (self.analysis.mro_cache.get(c) or [c]) for c in holders):
+                out.append(value)
         return out
 
     def _argument(self, demand: Demand, fn: FunctionInfo, param: ir.Param, path: Path, frame: Frame) -> Answer:

@@ -57,6 +57,7 @@ class Flow:
         self._handed: dict[FunctionInfo, list[tuple[ir.Call, Unit, int, bool]]] | None = None
         self._replacements: dict[FunctionInfo, frozenset[FunctionInfo]] = {}
         self._outer_puts: dict[tuple[Scope, str], list[tuple[object, Place, bool]]] | None = None
+        self._stores: dict[str, list[tuple[ir.Expr, Place]]] | None = None
         self._instance_calls: dict[Inst, list[tuple[ir.Call, Unit]]] = {}
         self._called_on: dict[FunctionInfo, list[tuple[ir.Call, Unit, bool]]] | None = None
         for unit in [*analysis.modules.values(), *analysis.cold.values()]:
@@ -236,6 +237,18 @@ class Flow:
                             self._contents.setdefault((holder, field.attr), []).append((key, Place(value, unit.module, unit.fn)))
         order = self.analysis.mro_cache.get(cls) or [cls]
         return [p for owner in order for p in self._contents.get((owner, name), [])]
+
+    def stores(self, name: str) -> list[tuple[ir.Expr, Place]]:
+        """Every assignment to an attribute of this name: the object whose attribute it is, and the value."""
+        if self._stores is None:
+            self._stores = {}
+            for unit in [*self.analysis.modules.values(), *self.analysis.cold.values()]:
+                for node in ir.walk_own(unit.fn.node.body if unit.fn is not None else unit.module.tree.body):
+                    if isinstance(node, ir.Assign) and node.value is not None:
+                        for item, value in [p for t in node.targets for p in pairs_of(t, node.value)]:
+                            if isinstance(item, ir.Attribute):
+                                self._stores.setdefault(item.attr, []).append((item.value, Place(value, unit.module, unit.fn)))
+        return self._stores.get(name, [])
 
     def outer_writes(self, scope: Scope, name: str) -> list[Place]:
         """What functions that declare a name global or nonlocal bind it to."""

@@ -122,7 +122,7 @@ class Origins(Variables):
                 chosen = key.value if isinstance(key, ir.Constant) else ir.dotted(key) if key is not None else None
                 bound = Bound(Guard("case", expr.index, key=(chosen,)), demand.place, demand.frame)
                 out.append(self.at(demand, table.place.at(value), demand.path, table.frame, (bound,)))
-        return out
+        return out or None  # a table that starts empty holds what is put into it
 
     def _call(self, demand: Demand, expr: ir.Call) -> Answer:
         place, path = demand.place, demand.path

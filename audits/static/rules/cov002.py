@@ -26,11 +26,17 @@ keep a covariance what it is. Every branch counts. What ends in anything else is
 cannot be followed. A covariance parameter is one annotated with the builder's return type, else one named like a
 covariance. Inside a consumer and the helpers that it calls, the same holds for whatever they hand to a covariance
 parameter or decompose into eigenvalues, except for what is computed from the consumer's own covariance; a consumer
-must use the covariance that it takes, and one that takes none must reach the builder. The builder's own module is
-trusted, and so are callers outside the packages.
+must use the covariance that it takes, for more than its shape, and one that takes none must reach the builder. The
+builder's own module is trusted, and so are callers outside the packages.
 """
 _EIGEN = frozenset({"eigh", "eigvalsh", "eig", "eigvals", "svd", "svdvals"})
 _SCALING = frozenset({"mul_", "div_", "detach_", "requires_grad_", "nan_to_num_", "squeeze_", "unsqueeze_", "resize_as_"})
+# What may be asked of any array of the same shape.
+_SHAPES = frozenset(
+    ["shape", "dtype", "device", "ndim", "size", "numel", "dim", "is_complex", "is_cuda", "layout", "element_size", "new_zeros",
+     "new_ones", "new_empty", "new_full", "new_tensor", "requires_grad"]
+)  # fmt: skip
+_OF_SHAPE = frozenset(["len", "isinstance", "zeros_like", "ones_like", "empty_like", "rand_like", "randn_like", "full_like"])
 
 
 def check(context: Context) -> Iterable[Finding]:
@@ -94,8 +100,8 @@ class _Search:
                 for param, value in self._aligned(fn, start, caller):
                     yield from self._judge(Demand(value, path, None, (), (value.step(),)), caller, f"{param.name!r} of {reference}")
             for param in params:
-                if not any(isinstance(n, ir.Name) and n.id == param.name for s in fn.node.body for n in ir.walk(s)):
-                    yield own, f"{reference} takes the covariance {param.name!r} and never uses it", ()
+                if not self._used(fn, param.name):
+                    yield own, f"{reference} takes the covariance {param.name!r} and never uses its values", ()
         reached = self.flow.cold_path([fn])
         if not params and self.covariances.builder not in reached and not any(c in reached for c in self.consumers if c is not fn):
             if not list(self._read(fn)):
@@ -106,6 +112,31 @@ class _Search:
         if not params:
             for place in self._read(fn):
                 yield from self._judge(Demand(place, (), None, (), (place.step(),)), place, f"what {reference} reads")
+
+    def _used(self, fn: FunctionInfo, name: str, depth: int = 3) -> bool:
+        """Whether a function reads more of a value than its shape, its type and where it is."""
+        nodes = [n for s in fn.node.body for n in ir.walk(s)]
+        plain: set[int] = set()  # the occurrences that read no values
+        renamed: dict[int, list[str]] = {}
+        for node in nodes:
+            if _reads_shape(node) or (isinstance(node, ir.Attribute) and self._tells_shape(node, depth)):
+                plain.update(id(e) for e in _chain(node))
+            elif isinstance(node, ir.Assign) and node.value is not None and all(isinstance(t, ir.Name) for t in node.targets):
+                plain.update(id(t) for t in node.targets)
+                read = _chain(node.value) if not isinstance(node.value, (ir.Call, ir.Compare)) else ()
+                renamed.update({id(e): [ir.last_name(t) for t in node.targets] for e in read})
+        for node in nodes:
+            if isinstance(node, ir.Name) and node.id == name and id(node) not in plain:
+                others = [n for n in renamed.get(id(node), ()) if n != name]
+                if id(node) not in renamed or (others and (depth == 0 or any(self._used(fn, n, depth - 1) for n in others))):
+                    return True
+        return False
+
+    def _tells_shape(self, expr: ir.Attribute, depth: int) -> bool:
+        # A property or method of the builder's type that reads no values either.
+        getters = [cls.module.functions.get(f"{cls.qualname}.{expr.attr}") for cls in self.covariances.kinds]
+        known = [g for g in getters if g is not None and g.node.params]
+        return bool(known) and depth > 0 and not any(self._used(g, g.node.params[0].name, depth - 1) for g in known)
 
     # -- calls of a consumer
 
@@ -389,6 +420,25 @@ def _stored_values(definition: Def) -> list[ir.Expr]:
     return [v for v in values if not isinstance(v, (ir.Constant, ir.UnaryOp)) and not adds_identity(v)]
 
 
+def _reads_shape(node: ir.Node) -> bool:
+    """Whether an expression tells of a value's shape, type or place only: `x.shape`, `x.size(0)`, `zeros_like(x)`, `len(x)`."""
+    if isinstance(node, ir.Attribute):
+        return node.attr in _SHAPES
+    if isinstance(node, ir.Compare):
+        return node.ops[0] in ("is", "is not")
+    return isinstance(node, ir.Call) and ir.last_name(node.func) in _OF_SHAPE
+
+
+def _chain(node: ir.Node) -> Iterator[ir.Expr]:
+    """The expressions that an access such as `x.factor[0].mH` goes through, down to the name."""
+    current = node.args[0].value if isinstance(node, ir.Call) and node.args else node.left if isinstance(node, ir.Compare) else node
+    while isinstance(current, (ir.Attribute, ir.Subscript, ir.Name)):
+        yield current
+        if isinstance(current, ir.Name):
+            return
+        current = current.value
+
+
 def _is_zero(expr: ir.Expr) -> bool:
     return isinstance(expr, ir.Call) and ir.last_name(expr.func) in ("zeros_like", "zeros", "new_zeros")
 
@@ -480,6 +530,27 @@ RULE = Rule(
         _case("a list", "covs = []\n    covs.append(build(Cov(f)))\n    return [music(c, 2) for c in covs]"),
         _case("an estimator for others to call", "return f"),
         _case(
+            "a cache that starts empty",
+            "return Cache().find(f)",
+            head="class Cache:\n    def __init__(self):\n        self.kept = {}\n    def find(self, f):\n        key = hash(f)\n"
+            "        if key not in self.kept:\n            self.kept[key] = build(Cov(f))\n"
+            "        cov = self.kept[key]\n        return music(cov, 2)\n",
+        ),
+        _case(
+            "what the setter of a property keeps",
+            "box = Box()\n    box.parts = (build(Cov(f)),)\n    return music(box.parts, 2)",
+            head="def same(x):\n    return x\nclass Box:\n    @property\n    def parts(self):\n        return self.made\n"
+            "    @parts.setter\n    def parts(self, parts):\n        self.made = same(*parts)\n",
+        ),
+        _case(
+            "a covariance read beside its shape",
+            "return music(build(Cov(f)), 2)",
+            use=(
+                "from pkg.cov import Cov\ndef music(cov: Cov, k):\n    r = cov.factor\n    n = r.shape[-1]\n"
+                "    return r.reshape(n, n)[..., :k]\n"
+            ),
+        ),
+        _case(
             "a covariance computed from the consumer's own",
             "return music(build(Cov(f)), 2)",
             use=(
@@ -527,6 +598,21 @@ RULE = Rule(
         ),
         _case(
             "an unused covariance", "return music(build(Cov(f)), 2)", use="from pkg.cov import Cov\ndef music(cov: Cov, k):\n    return k\n"
+        ),
+        _case(
+            "a covariance read for its shape only",
+            "return music(build(Cov(f)), 2)",
+            use=(
+                "import torch\nfrom pkg.cov import Cov\ndef music(cov: Cov, k):\n    r = cov.factor\n"
+                "    return torch.linalg.eigvalsh(k @ k.mT)[..., :r.shape[-1]]\n"
+            ),
+        ),
+        _case(
+            "a cache with another one",
+            "return Cache().find(f)",
+            head="class Cache:\n    def __init__(self):\n        self.kept = {}\n    def find(self, f):\n        key = hash(f)\n"
+            "        if key not in self.kept:\n            self.kept[key] = Cov(f)\n"
+            "        return music(self.kept[key], 2)\n",
         ),
         _case("a reference without a call", "return f.register(music)"),
         _case(

@@ -25,8 +25,9 @@ shrinkage at once. A training blend must pass a sample that is detached on every
 what the builder does itself is not seen at the call and does not count) and neither loading nor shrinkage: no option,
 or None or 0 whichever way it came. Other hot calls must detach, or the builder must. No covariance may be loaded or
 shrunk by two builder calls in a row. Where a consumer takes two covariances (a loss), both must come from blends with
-the same sample and weight and with the same loading and shrinkage, and blended where the head's is. The builder's
-options are recognised by name. Without entry points every call of the builder counts as hot.
+the same sample and weight and with the same loading and shrinkage, and blended where the head's is; inside it, what
+functions of the builder's module add to the diagonal of one they must add to the other. The builder's options are
+recognised by name. Without entry points every call of the builder counts as hot.
 """
 _LOSS = re.compile(r"loss|nmse|distance|criterion|mse|discrepancy", re.I)
 Fault = tuple[Place, str]
@@ -141,6 +142,7 @@ class _Check:
         params = self.blends.covariances.parameters(fn)[:2]
         if len(params) < 2:
             return
+        yield from self._treatment(fn, params)
         for call, unit, bound in self.context.flow.sites(fn):
             if unit.fn is None or unit.fn not in self.blends.hot or unit.module is self.blends.covariances.home:
                 continue
@@ -160,6 +162,12 @@ class _Check:
             else:
                 if blended and not first[0]:
                     yield caller, f"{fn.qualname} compares covariances without the sample that the hot path blends elsewhere"
+
+    def _treatment(self, fn: FunctionInfo, params: list[ir.Param]) -> Iterator[Fault]:
+        treated = self.blends.treated(fn, params)
+        for what, place in [i for side in treated for i in side.items()]:
+            if not all(what in side for side in treated):
+                yield place, f"only one of the two covariances that {fn.qualname} compares is loaded or shrunk by {what}"
 
     def _signature(self, chain: list[Use]) -> tuple[set[str], set[str], set[str], set[str]]:
         blends = self.blends
@@ -189,6 +197,31 @@ _USE = (
 _BLEND = "return build(r, s.detach(), beta=cfg.beta)"
 _PREDICTED, _TRUE = "blend(r, batch.sample, cfg)", "blend(batch.truth, batch.sample, cfg)"
 _LOSS_CALL = "nmse(build(p, diagonal_loading=cfg.loading, shrinkage=cfg.law), build(t, diagonal_loading=cfg.loading, shrinkage=cfg.law))"
+
+
+def _method(name: str, options: str) -> Case:
+    # The builder is an object that is called, with its options by position.
+    case = _case(name, f"return build(r, {options})", extra="from pkg.cov import Builder\nBUILD = Builder()\n")
+    cov = _COV.replace("def build(predicted, sample=None, *, ", "class Builder:\n  def __call__(self, predicted, sample=None, ")
+    main = re.sub(r"\bbuild\(", "BUILD(", case.files["pkg/main.py"].replace("from pkg.cov import build\n", ""))
+    consumers = ["pkg.use:head", "pkg.use:nmse"]
+    table = {"covariance": {"builder": "pkg.cov:Builder.__call__", "consumers": consumers}}
+    return Case(name, {**case.files, "pkg/cov.py": cov, "pkg/main.py": main}, table)
+
+
+def _inside(name: str, body: str) -> Case:
+    # A loss that treats its covariances with another function of the builder's module.
+    case = _case(name, loss="nmse(p, t)")
+    helpers = (
+        "def reload(r, eps):\n    eye = torch.eye(r.shape[-1])\n    return r + eps * eye\n"
+        "def hermitian(r):\n    return (r + r.mH) / 2\ndef power(r):\n    return r.abs().square().sum()\n"
+    )
+    use = (
+        "from pkg.cov import build, hermitian, power, reload\ndef head(covariance):\n    return covariance.sum()\n"
+        f"def nmse(predicted_cov, true_cov, eps=0.1):\n    p, t = predicted_cov, true_cov\n    {body}\n"
+        "    return (p - t).abs().sum() / power(t)\n"
+    )
+    return Case(name, {**case.files, "pkg/cov.py": _COV + helpers, "pkg/use.py": use})
 
 
 def _case(
@@ -266,6 +299,16 @@ RULE = Rule(
                 "def report(r, s):\n    return mix(r, s, 0.3, 1e-3)\n"
             ),
         ),
+        _case(
+            "a parameter of the weight that has a default",
+            "return mix(r, s, cfg)",
+            true="mix(batch.truth, batch.sample, cfg, share=1)",
+            extra="def mix(r, s, cfg, share=1.0):\n    return build(r, s.detach(), beta=share * cfg.beta)\n",
+        ),
+        _method("a method as builder", "s.detach(), cfg.beta"),
+        _inside("both sides loaded inside the loss", "p, t = (reload(c, eps) for c in (p, t))"),
+        _inside("one side hermitised inside the loss", "p = hermitian(p)"),
+        _inside("both sides built again inside the loss", "p = build(p, diagonal_loading=eps)\n    t = build(t, diagonal_loading=eps)"),
         _case("a loss without loading", loss="nmse(p, t)"),
     ),
     invalid=(
@@ -305,12 +348,24 @@ RULE = Rule(
         _case("the truth not blended", true="build(batch.truth)"),
         _case("the truth with another sample", true="blend(batch.truth, batch.other, cfg)"),
         _case("the truth with another weight", true="build(batch.truth, batch.sample.detach(), beta=0.1)"),
+        _case(
+            "the truth with another weight by a parameter that has a default",
+            "return mix(r, s, cfg)",
+            true="mix(batch.truth, batch.sample, cfg, share=0.5)",
+            extra="def mix(r, s, cfg, share=1.0):\n    return build(r, s.detach(), beta=share * cfg.beta)\n",
+        ),
         _case("the truth not loaded", loss="nmse(build(p, diagonal_loading=cfg.loading), t)"),
         _case(
             "shrunk twice",
             predicted="build(blend(r, batch.sample, cfg), shrinkage=cfg.law)",
             true="build(blend(batch.truth, batch.sample, cfg), shrinkage=cfg.law)",
         ),
+        _method("loading by position, with a method as builder", "s.detach(), cfg.beta, cfg.loading"),
+        _method("gradient, with a method as builder", "s, cfg.beta"),
+        _inside("one side loaded inside the loss", "p = reload(p, eps)"),
+        _inside("the sides loaded by different amounts inside the loss", "p, t = reload(p, eps), reload(t, 2 * eps)"),
+        _inside("one side loaded by a helper of the loss", "fix = lambda c: reload(c, eps)\n    t = fix(t)"),
+        _inside("one side built again inside the loss", "p = build(p, diagonal_loading=eps)"),
         _case("nothing blended", predicted="build(r)", true="build(batch.truth)"),
         _case("options that cannot be seen", "return build(r, s.detach(), **cfg.options())"),
     ),

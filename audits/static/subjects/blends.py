@@ -12,7 +12,7 @@ from audits.static.dataflow.origins import Answer, Demand, Frame, Origins, field
 from audits.static.dataflow.reaching import step_text
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo
-from audits.static.subjects.covariances import Covariances
+from audits.static.subjects.covariances import KEEPING, Covariances
 from audits.static.subjects.gradients import Gradients
 
 _SAMPLE = re.compile(r"sampl|meas|observ|empiric|r_?samp|(^|_)(obs|emp|scm)(_|$)", re.I)
@@ -48,6 +48,7 @@ class Blends:
         self.builder = covariances.builder
         self.hot = hot
         self._behind: dict[tuple[object, ...], list[Use]] = {}
+        self._known_loaders: dict[FunctionInfo, bool] = {}
         self.gradients = Gradients(origins)
         own = self.builder.cls is not None and "staticmethod" not in self.builder.flags
         params = self.builder.node.params[1 if own else 0 :]
@@ -98,6 +99,123 @@ class Blends:
         bound = any(b for fn, b in self.origins.targets(use.place) if fn is self.builder)
         passed = self.origins.passed(use.place, self.builder, param, bound=bound, frame=use.frame)
         return [Demand(place, path, frame, (), (place.step(),)) for place, path, frame in passed]
+
+    # -- what a loss does to its sides
+
+    def treated(self, fn: FunctionInfo, params: list[ir.Param]) -> list[dict[str, Place]]:
+        """What loads or shrinks each of the parameters inside a function; nothing where one call cannot be told for which it is."""
+        out: list[dict[str, Place]] = [{} for _ in params]
+        for inner in self.origins.flow.cold_path([fn]):
+            for call in self.origins.analysis.cold[inner].calls if inner.module is not self.covariances.home else ():
+                place = Place(call, inner.module, inner)
+                made = self._loaders(place)
+                for frame in self._within(fn, inner, 4) if made else ():
+                    for what, demand in self._loads(Use(place, frame), made):
+                        reached = self._reached(demand, fn)
+                        for param, known in zip(params, out, strict=True):
+                            known.update({what: place} if param.name in reached else {})
+                        if not reached:
+                            return []
+        return out
+
+    def _within(self, fn: FunctionInfo, inner: FunctionInfo, depth: int) -> list[Frame | None]:
+        # The calls that lead from `fn` into a function below it.
+        if inner is fn:
+            return [None]
+        out: list[Frame | None] = []
+        for call, unit, bound in self.origins.flow.sites(inner) if depth else []:
+            for outer in self._within(fn, unit.fn, depth - 1) if unit.fn is not None and unit.fn is not inner else ():
+                frame = self.origins.enter(inner, call, Place(call, unit.module, unit.fn), outer, bound)
+                out += [frame] if frame is not None else []
+        return out[:_CONTEXTS]
+
+    def _loaders(self, place: Place) -> list[tuple[FunctionInfo, bool]]:
+        found = [(t, b) for t, b in self.origins.targets(place) if t.module is self.covariances.home]
+        return [(t, b) for t, b in found if t is self.builder or self._is_loader(t)]
+
+    def _loads(self, use: Use, made: list[tuple[FunctionInfo, bool]]) -> Iterator[tuple[str, Demand]]:
+        """What a call loads or shrinks, and how."""
+        call = use.place.expr
+        for target, bound in made:
+            if target is self.builder:
+                params = [p for p in (*self.loading, *self.shrinkage) if self.asks(use, [p])]
+                given = self.option(use, self.prediction) if params else []
+            else:
+                params = [p for p in target.node.params if _LOADING.search(p.name) or _SHRINKAGE.search(p.name)]
+                taken = [*self.covariances.parameters(target), *target.positional[bound:]][:1]
+                given = [d for p in taken for d in self._given(use, target, p, bound)]
+                if bound and isinstance(call, ir.Call) and isinstance(call.func, ir.Attribute) and target.cls in self.covariances.kinds:
+                    given = [Demand(use.place.at(call.func.value), (), use.frame)]
+            options = sorted(self.canonical(d) for p in params for d in self._given(use, target, p, bound))
+            yield from ((f"{target.node.name}({', '.join(options)})", d) for d in given)
+
+    def _given(self, use: Use, fn: FunctionInfo, param: ir.Param, bound: bool) -> list[Demand]:
+        passed = self.origins.passed(use.place, fn, param, bound=bound, frame=use.frame)
+        return [Demand(place, path, frame) for place, path, frame in passed]
+
+    def _reached(self, start: Demand, fn: FunctionInfo) -> set[str]:
+        """The parameters of a function that a value inside of it is made from."""
+        out: set[str] = set()
+
+        def visit(found: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            own = self._own(found, fn)
+            out.update({own} if own else ())
+            inside = [d for d in answer.demands if d.place.fn is fn and d.frame is found.frame]
+            return inside if own else [*answer.demands, *self.origins.filled(found)]
+
+        self.origins.walk(start, visit)
+        return out
+
+    def _own(self, demand: Demand, fn: FunctionInfo) -> str:
+        # The name of the parameter that an expression may stand for.
+        expr = demand.expr
+        if demand.frame is not None or demand.place.fn is not fn or not isinstance(expr, ir.Name):
+            return ""
+        found = self.origins.reaching(demand.place).envs.get(id(expr), {}).get(expr.id, {})
+        return expr.id if any(d.kind == "param" for d in found) else ""
+
+    def _is_loader(self, fn: FunctionInfo) -> bool:
+        """Whether a function of the builder's module returns what it takes with something added to its diagonal."""
+        if fn not in self._known_loaders:
+            self._known_loaders[fn] = False  # one that calls itself
+            self._known_loaders[fn] = self._adds_to(fn)
+        return self._known_loaders[fn]
+
+    def _adds_to(self, fn: FunctionInfo) -> bool:
+        taken, sums = [False], list[Demand]()
+
+        def visit(found: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            expr = found.expr
+            if self._own(found, fn):
+                taken[0] = True
+                return [d for d in answer.demands if d.place.fn is fn and d.frame is found.frame]
+            if isinstance(expr, ir.Call) and self.is_builder(found.place):
+                use = Use(found.place, found.frame)
+                sums.extend([found] if self.asks(use, [*self.loading, *self.shrinkage]) else [])
+                return self.option(use, self.prediction)
+            if isinstance(expr, ir.BinOp) and expr.op in ("+", "-"):
+                sums.append(found)
+            return _keeps(expr, answer)
+
+        for place in self.origins.flow.returns(fn):
+            self.origins.walk(Demand(place), visit)
+        return taken[0] and (
+            any(isinstance(s.expr, ir.Call) or self._holds_identity(s, fn) for s in sums)
+            or any(_adds_to_diagonal(n) for n in ir.walk_own(fn.node.body))
+        )
+
+    def _holds_identity(self, total: Demand, fn: FunctionInfo) -> bool:
+        found = [False]
+
+        def visit(current: Demand, answer: Answer) -> bool | Iterable[Demand]:
+            if self._own(current, fn):
+                return [d for d in answer.demands if d.place.fn is fn and d.frame is current.frame]
+            identity = isinstance(current.expr, ir.Call) and ir.last_name(current.expr.func) in ("eye", "identity", "diag_embed")
+            found[0] = found[0] or identity
+            return not identity and _keeps(current.expr, answer)
+
+        self.origins.walk(total, visit)
+        return found[0]
 
     # -- options
 
@@ -223,4 +341,26 @@ class Blends:
             return self.canonical(Demand(place.at(expr.orelse), (), frame), depth - 1)
         if isinstance(expr, ir.IfExp) and isinstance(expr.orelse, ir.Constant) and expr.orelse.value is None:
             return self.canonical(Demand(place.at(expr.body), (), frame), depth - 1)
+        if isinstance(expr, (ir.BinOp, ir.UnaryOp, ir.BoolOp, ir.Compare, ir.IfExp)):
+            sides = [self.canonical(Demand(place.at(e), (), frame), depth - 1) for e in ir.children(expr) if isinstance(e, ir.Expr)]
+            if not isinstance(expr, ir.BinOp):
+                return f"{type(expr).__name__}{getattr(expr, 'op', getattr(expr, 'ops', ''))}({','.join(sides)})"
+            kept = [s for s in sides if s != "1.0"] if expr.op == "*" else sides
+            return f"({f' {expr.op} '.join(kept)})" if len(kept) == 2 else (kept or sides)[0]
+        if isinstance(expr, ir.Constant) and isinstance(expr.value, int) and not isinstance(expr.value, bool):
+            return repr(float(expr.value))
         return key(expr)
+
+
+def _keeps(expr: ir.Expr, answer: Answer) -> bool:
+    """Whether a matrix goes on through an expression: not through a product of matrices, nor through a decomposition."""
+    if isinstance(expr, ir.BinOp):
+        return expr.op != "@"
+    return answer.kind != "outside" or not isinstance(expr, ir.Call) or ir.last_name(expr.func) in KEEPING
+
+
+def _adds_to_diagonal(node: ir.Node) -> bool:
+    # `r.diagonal(dim1=-2, dim2=-1).add_(x)`
+    if not (isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr == "add_"):
+        return False
+    return isinstance(node.func.value, ir.Call) and ir.last_name(node.func.value.func) == "diagonal"
