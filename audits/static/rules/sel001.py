@@ -196,11 +196,20 @@ RULE = Rule(
         _case("a highest value that selects nothing", _PEAK, rest="    peak = 0.0\n"),
         _case("weights that are put back", "held = self.net.state_dict()\nself.net.load_state_dict(self.mean)\n"
               "self.net.load_state_dict(held)\n" + _GOOD),
+        Case("a table of a dictionary's settings, which declares the score as its default", {
+            "pkg/__init__.py": "", "pkg/settings.py": "DEFAULTS = {'fit': {'val_primary': 'k_loc', 'epochs': 3}}\n"
+            "def load(path):\n    return {**DEFAULTS, **read(path)}\n",
+            "pkg/run.py": "from pkg.settings import load\nfrom pkg.train import Trainer\nTrainer(load('a.toml')).fit()\n",
+            "pkg/train.py":
+            _chosen("", "{'k_loc': composite(score), 'loss': loss}[self.config['fit']['val_primary']]").files["pkg/train.py"] + "def composite(q):\n    return (1 - q['acc']) + q['rmse'] / 5\n"}),
+        _chosen("a success rate, negated", "-score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("what a success rate leaves", "1 - score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
     ),
     invalid=(
         _case("a start that nothing beats", _GOOD, rest=_RESET),
         _chosen("a negated score", "-score if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("a success rate, of which more is better", "score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _chosen("a choice that is negated", "-(score if self.config.train.val_primary == 'k_loc' else loss)"),
         _chosen("one minus the score", "1 - score if self.config.train.val_primary == 'k_loc' else loss"),
         _chosen("a negated item", "-{'k_loc': score, 'loss': loss}[self.config.train.val_primary]"),
