@@ -154,6 +154,7 @@ def _style(name: str, title: str, *edits: str) -> Case:
     return Case(f"{name}{title}", {"pkg/__init__.py": "", "pkg/train.py": source})
 
 
+_TABLE = _chosen("", "{'k_loc': composite(score), 'loss': loss}[self.config['fit']['val_primary']]")
 _PEAK = "if loss > self.peak:\n    self.peak = loss\n" + _GOOD
 RULE = Rule(
     code="SEL001",
@@ -197,11 +198,11 @@ RULE = Rule(
         _case("weights that are put back", "held = self.net.state_dict()\nself.net.load_state_dict(self.mean)\n"
               "self.net.load_state_dict(held)\n" + _GOOD),
         Case("a table of a dictionary's settings, which declares the score as its default", {
-            "pkg/__init__.py": "", "pkg/settings.py": "DEFAULTS = {'fit': {'val_primary': 'k_loc', 'epochs': 3}}\n"
-            "def load(path):\n    return {**DEFAULTS, **read(path)}\n",
-            "pkg/run.py": "from pkg.settings import load\nfrom pkg.train import Trainer\nTrainer(load('a.toml')).fit()\n",
-            "pkg/train.py":
-            _chosen("", "{'k_loc': composite(score), 'loss': loss}[self.config['fit']['val_primary']]").files["pkg/train.py"] + "def composite(q):\n    return (1 - q['acc']) + q['rmse'] / 5\n"}),
+            "pkg/__init__.py": "", "pkg/settings.py": "import copy\nDEFAULTS = {'fit': {'val_primary': 'k_loc', 'epochs': 3}}\n"
+            "def load(extra):\n    out = copy.deepcopy(DEFAULTS)\n    for section, values in extra.items():\n"
+            "        out[section].update(values)\n    return out\n",
+            "pkg/run.py": "from pkg.settings import load\nfrom pkg.train import Trainer\nTrainer(load(read('a.toml'))).fit()\n",
+            "pkg/train.py": _TABLE.files["pkg/train.py"] + "def composite(q):\n    return (1 - q['acc']) + q['rmse'] / 5\n"}),
         _chosen("a success rate, negated", "-score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _chosen("what a success rate leaves", "1 - score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
