@@ -241,7 +241,43 @@ class Origins(Variables):
             return [self.to(demand, plain[fields.index(str(name))].value, rest)]
         if name in fields and plain and plain[0].star == "*":
             return [self.to(demand, plain[0].value, (("item", fields.index(str(name))), *rest))]
-        return list(self.field(demand, cls, (("field", name), *rest)).demands)
+        return [d for stored in self.field(demand, cls, (("field", name), *rest)).demands for d in self._into(stored, call, order)]
+
+    def _into(self, stored: Demand, call: ir.Call, order: list[ClassInfo]) -> list[Demand]:
+        # What a method stores in a field, where it runs on the object that `call` makes and not on another one of its class.
+        fn = stored.place.fn
+        if fn is None or fn.cls not in order or stored.frame is not None:
+            return [stored]
+        frames: list[Frame | None] = []
+        others = False
+        for site, unit, bound in self.flow.sites(fn):
+            caller = Place(site, unit.module, unit.fn)
+            made = self._makers(caller.at(site.func.value)) if bound and isinstance(site.func, ir.Attribute) else None
+            if made is not None and id(call) not in made:
+                others = True
+            else:
+                frames.append(self.enter(fn, site, caller, None, bound))
+        return [replace(stored, frame=frame) for frame in frames] if others else [stored]
+
+    def _makers(self, receiver: Place) -> set[int] | None:
+        # The calls that make an object; None where it may come from somewhere else.
+        made: set[int] = set()
+        whole = True
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            nonlocal whole
+            if answer.kind == "construct" and not found.path:
+                made.add(id(found.expr))
+            elif answer.kind != "moved":
+                whole = False
+            return answer.kind == "moved" and whole
+
+        finished = id(receiver.expr) not in self._asked
+        if finished:
+            self._asked.add(id(receiver.expr))
+            finished = self.walk(Demand(receiver), visit, NEAR)
+            self._asked.discard(id(receiver.expr))
+        return made if finished and whole and made else None
 
     def _stored_by(self, init: FunctionInfo, name: str) -> list[Place]:
         own = init.node.params[0].name if init.node.params else "self"

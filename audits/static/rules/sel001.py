@@ -154,6 +154,15 @@ def _style(name: str, title: str, *edits: str) -> Case:
     return Case(f"{name}{title}", {"pkg/__init__.py": "", "pkg/train.py": source})
 
 
+_METER = (
+    "from dataclasses import dataclass\n@dataclass\nclass Meter:\n    total: float = 0.0\n    count: int = 0\n"
+    "    def add(self, value):\n        self.total += value\n        self.count += 1\n"
+)
+_METERS = (
+    "losses, errors = Meter(), Meter()\n        for loss, error in self.batches():\n"
+    "            losses.add(loss)\n            errors.add(error)\n"
+    "        return losses.total / losses.count, errors.total / errors.count"
+)
 _TABLE = _chosen("", "{'k_loc': composite(score), 'loss': loss}[self.config['fit']['val_primary']]")
 _PEAK = "if loss > self.peak:\n    self.peak = loss\n" + _GOOD
 RULE = Rule(
@@ -203,6 +212,8 @@ RULE = Rule(
             "        out[section].update(values)\n    return out\n",
             "pkg/run.py": "from pkg.settings import load\nfrom pkg.train import Trainer\nTrainer(load(read('a.toml'))).fit()\n",
             "pkg/train.py": _TABLE.files["pkg/train.py"] + "def composite(q):\n    return (1 - q['acc']) + q['rmse'] / 5\n"}),
+        Case("a meter for the loss beside one for the error", {p: t.replace("return 1.0, 2.0", _METERS) for p, t in _case(
+            "", _GOOD, extra=_METER).files.items()}),
         _chosen("a success rate, negated", "-score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _chosen("what a success rate leaves", "1 - score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
@@ -224,6 +235,8 @@ RULE = Rule(
         _case("the loss is compared", _GOOD.replace("objective", "loss")),
         _case("the loss is compared, the objective kept", _GOOD.replace("if objective", "if loss")),
         _case("the smaller of loss and objective", _GOOD.replace("if objective", "if min(loss, objective)")),
+        Case("the meter of the loss, read for the error", {p: t.replace("return 1.0, 2.0", _METERS.replace("errors.total", "losses.total"))
+                                                           for p, t in _case("", _GOOD, extra=_METER).files.items()}),
         _case("the loss is kept", _GOOD.replace("= objective", "= loss")),
         _case("saved in every epoch", "if objective < self.best:\n    self.best = objective\nself.save('best.pt')"),
         _case(
