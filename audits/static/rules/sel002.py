@@ -102,6 +102,8 @@ RULE = Rule(
               "                hits += row.hit\n            rate += row.rate / len(rows)\n"
               "        return {'rate': rate, 'hits': hits}\n"
               "def composite(q):\n    return 1 - q['rate'] - q['hits']\n"),
+        _case("a term that is switched off", _IF + "return composite(v.parts, self.config.weight if self.config.ranges else 0.0)",
+              "def composite(q, weight):\n    return 1 - q['acc'] + weight * q['rmse']\n"),
         _case("a loss that is only shown", "print(v.loss if v.metrics is None else 0.0)\n" + _IF + "return score_of(v.metrics)"),
     ),
     invalid=(
@@ -169,6 +171,8 @@ RULE = Rule(
         _case("defaults under the metrics", _IF + "return composite({'rate': 0.0, **self.summary(v)})",
               "    def summary(self, v):\n        found = {'k_acc': v.hits}\n        found['rate'] = v.rate\n        return found\n"
               "def composite(q):\n    return 1 - q['k_acc'] - q['rate']\n"),
+        _case("a chain of defaults", _IF + "return composite(ChainMap(v.metrics, {'acc': 0.0}))",
+              "from collections import ChainMap\ndef composite(q):\n    return 1 - q['acc'] - q['rate']\n"),
         _case("zero for every metric where nothing was scored", _IF + "return composite(self.summary(v.rows))",
               "    def summary(self, rows):\n        if not rows:\n            return dict.fromkeys(('acc', 'rate'), 0.0)\n"
               "        return {'acc': sum(r.acc for r in rows), 'rate': sum(r.rate for r in rows)}\n"

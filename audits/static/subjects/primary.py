@@ -173,8 +173,12 @@ class Primary:
 
     def _replaced(self, formula: Demand) -> str:
         """How a number comes in for a metric of a formula, before the formula is reached; nothing where none does."""
+        products = [n for n in ir.walk(formula.expr) if isinstance(n, ir.BinOp) and n.op == "*"]
+        factors = [f for p in products if not _is_number(p.left) and not _is_number(p.right) for f in (p.left, p.right)]
+        weights = {id(f) for f in factors if isinstance(f, (ir.Name, ir.Attribute))}  # a term may be switched off
         for node in ir.walk(formula.expr):
-            if isinstance(node, (ir.Subscript, ir.Attribute, ir.Name)) and self._stands_in(self._part(formula, node)):
+            read = isinstance(node, (ir.Subscript, ir.Attribute, ir.Name)) and id(node) not in weights
+            if read and isinstance(node, ir.Expr) and self._stands_in(self._part(formula, node)):
                 return "a constant in place of a metric"
         return ""
 
