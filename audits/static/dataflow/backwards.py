@@ -13,7 +13,7 @@ from audits.static.analysis.values import Cls, Func, Inst, Values
 from audits.static.dataflow.demands import Answer, Bound, Demand, Frame
 from audits.static.dataflow.flow import Flow, Place
 from audits.static.dataflow.primary_values import score_values
-from audits.static.dataflow.reaching import Guards, Path, Reaching
+from audits.static.dataflow.reaching import Guards, Path, Reaching, step_text
 from audits.static.source import ir
 from audits.static.source.project import ClassInfo, FunctionInfo, ModuleInfo
 
@@ -292,6 +292,9 @@ class Backwards:
         found: list[bool | None] = []
 
         def visit(current: Demand, answer: Answer) -> bool:
+            if self._has_stored(current, demand.path[0]):
+                found.append(None)
+                return False
             merged = _merged(current.expr) if not current.path and id(current.expr) not in self._asked else None
             if merged is not None:
                 keys, inner = merged
@@ -313,3 +316,11 @@ class Backwards:
 
         self.walk(replace(demand, path=()), visit, NEAR)
         return found[0] if found and all(f is found[0] for f in found) else None
+
+    def _has_stored(self, demand: Demand, step: tuple[str, object]) -> bool:
+        # Whether a key may have been stored in the mapping that a name, or a field of it, stands for.
+        if not isinstance(demand.expr, ir.Name):
+            return False
+        env = self.reaching(demand.place).envs.get(id(demand.expr)) or {}
+        base = demand.expr.id + "".join(step_text(s) for s in demand.path)
+        return base + step_text(step) in env or f"{base}[*]" in env

@@ -94,13 +94,26 @@ class Origins(Variables):
                 out.append(self.to(demand, expr.value, (("item", branch.value), *demand.path), (guard,)))
             return out
         keys = self.constants(replace(demand, place=demand.place.at(expr.index), path=()))
-        if not keys or isinstance(expr.index, ir.Attribute):
-            shown = self._display(demand, expr)  # a field's default is not its only value
+        if not keys or self._is_set_elsewhere(demand, expr.index):
+            shown = self._display(demand, expr)  # what a field or an entry of a configuration starts as is not its only value
             if shown is not None or not keys:
                 return shown
         return [
             replace(self.to(demand, expr.value, (("item", key), *demand.path)), guards=demand.guards + guards) for key, guards, _ in keys
         ]
+
+    def _is_set_elsewhere(self, demand: Demand, index: ir.Expr) -> bool:
+        # Whether a key is read from a field, or from an entry under a name.
+        found: list[bool] = []
+
+        def visit(current: Demand, answer: Answer) -> bool:
+            inner = current.expr
+            named = isinstance(inner, ir.Subscript) and isinstance(inner.index, ir.Constant) and isinstance(inner.index.value, str)
+            found.append(named or isinstance(inner, ir.Attribute))
+            return answer.kind == "moved" and not found[-1] and not current.path
+
+        self.walk(Demand(demand.place.at(index), (), demand.frame), visit, NEAR)
+        return any(found)
 
     def _display(self, demand: Demand, expr: ir.Subscript) -> list[Demand] | None:
         tables: list[Demand] = []
@@ -228,7 +241,43 @@ class Origins(Variables):
             return [self.to(demand, plain[fields.index(str(name))].value, rest)]
         if name in fields and plain and plain[0].star == "*":
             return [self.to(demand, plain[0].value, (("item", fields.index(str(name))), *rest))]
-        return list(self.field(demand, cls, (("field", name), *rest)).demands)
+        return [d for stored in self.field(demand, cls, (("field", name), *rest)).demands for d in self._into(stored, call, order)]
+
+    def _into(self, stored: Demand, call: ir.Call, order: list[ClassInfo]) -> list[Demand]:
+        # What a method stores in a field, where it runs on the object that `call` makes and not on another one of its class.
+        fn = stored.place.fn
+        if fn is None or fn.cls not in order or stored.frame is not None:
+            return [stored]
+        frames: list[Frame | None] = []
+        others = False
+        for site, unit, bound in self.flow.sites(fn):
+            caller = Place(site, unit.module, unit.fn)
+            made = self._makers(caller.at(site.func.value)) if bound and isinstance(site.func, ir.Attribute) else None
+            if made is not None and id(call) not in made:
+                others = True
+            else:
+                frames.append(self.enter(fn, site, caller, None, bound))
+        return [replace(stored, frame=frame) for frame in frames] if others else [stored]
+
+    def _makers(self, receiver: Place) -> set[int] | None:
+        # The calls that make an object; None where it may come from somewhere else.
+        made: set[int] = set()
+        whole = True
+
+        def visit(found: Demand, answer: Answer) -> bool:
+            nonlocal whole
+            if answer.kind == "construct" and not found.path:
+                made.add(id(found.expr))
+            elif answer.kind != "moved":
+                whole = False
+            return answer.kind == "moved" and whole
+
+        finished = id(receiver.expr) not in self._asked
+        if finished:
+            self._asked.add(id(receiver.expr))
+            finished = self.walk(Demand(receiver), visit, NEAR)
+            self._asked.discard(id(receiver.expr))
+        return made if finished and whole and made else None
 
     def _stored_by(self, init: FunctionInfo, name: str) -> list[Place]:
         own = init.node.params[0].name if init.node.params else "self"
@@ -274,15 +323,16 @@ class Origins(Variables):
             out: list[Demand] = []
             for key, value in reversed(pairs):
                 if key is None:
-                    spread = self.to(demand, value, demand.path, (Guard("default", value),) if out else ())
-                    if self.has_item(spread) is False:
-                        continue
-                    out.append(replace(spread, guards=(*spread.guards, Bound(Guard("default", value), demand.place, demand.frame))))
+                    spread = self.to(demand, value, demand.path, (Guard("default", value),))
+                    if self.has_item(spread) is not False:
+                        out.append(spread)
                 elif isinstance(key, ir.Constant) and key.value == wanted:
                     missing = tuple(Guard("default", v, polarity=False) for k, v in pairs if k is None) if out else ()
                     return Answer("moved", (*out, self.to(demand, value, rest, missing)))
                 elif not isinstance(key, ir.Constant):
                     out.append(self.to(demand, value, rest))
+            if len(out) == 1:
+                out = [replace(out[0], guards=demand.guards)]  # nothing else can be meant
             return Answer("moved", tuple(out)) if out else Answer("unknown")
         return Answer("moved", tuple(self.to(demand, v, demand.path if k is None else rest) for k, v in pairs))
 

@@ -135,8 +135,10 @@ def _holding(origins: Origins, demand: Demand, expr: ir.Call) -> list[Demand] | 
     name, path = ir.last_name(expr.func), demand.path
     plain = [a.value for a in expr.args if a.keyword is None and not a.star]
     if name == "ChainMap" and path and path[0][0] == "item":
-        wanted = [origins.to(demand, p, path) for p in plain]
+        wanted = [origins.to(demand, p, path, (Guard("default", expr),) if i else ()) for i, p in enumerate(plain)]
         return [d for d in wanted if origins.has_item(d) is not False]
+    if name == "fromkeys" and path and isinstance(expr.func, ir.Attribute):
+        return [origins.to(demand, p, path[1:]) for p in plain[1:2]]
     if not path or path[0][0] not in ("field", "item") or name[:1] not in ascii_uppercase + "_":
         return None
     fields = _record(origins, demand, expr)

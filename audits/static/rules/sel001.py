@@ -154,6 +154,16 @@ def _style(name: str, title: str, *edits: str) -> Case:
     return Case(f"{name}{title}", {"pkg/__init__.py": "", "pkg/train.py": source})
 
 
+_METER = (
+    "from dataclasses import dataclass\n@dataclass\nclass Meter:\n    total: float = 0.0\n    count: int = 0\n"
+    "    def add(self, value):\n        self.total += value\n        self.count += 1\n"
+)
+_METERS = (
+    "losses, errors = Meter(), Meter()\n        for loss, error in self.batches():\n"
+    "            losses.add(loss)\n            errors.add(error)\n"
+    "        return losses.total / losses.count, errors.total / errors.count"
+)
+_TABLE = _chosen("", "{'k_loc': composite(score), 'loss': loss}[self.config['fit']['val_primary']]")
 _PEAK = "if loss > self.peak:\n    self.peak = loss\n" + _GOOD
 RULE = Rule(
     code="SEL001",
@@ -196,11 +206,22 @@ RULE = Rule(
         _case("a highest value that selects nothing", _PEAK, rest="    peak = 0.0\n"),
         _case("weights that are put back", "held = self.net.state_dict()\nself.net.load_state_dict(self.mean)\n"
               "self.net.load_state_dict(held)\n" + _GOOD),
+        Case("a table of a dictionary's settings, which declares the score as its default", {
+            "pkg/__init__.py": "", "pkg/settings.py": "import copy\nDEFAULTS = {'fit': {'val_primary': 'k_loc', 'epochs': 3}}\n"
+            "def load(extra):\n    out = copy.deepcopy(DEFAULTS)\n    for section, values in extra.items():\n"
+            "        out[section].update(values)\n    return out\n",
+            "pkg/run.py": "from pkg.settings import load\nfrom pkg.train import Trainer\nTrainer(load(read('a.toml'))).fit()\n",
+            "pkg/train.py": _TABLE.files["pkg/train.py"] + "def composite(q):\n    return (1 - q['acc']) + q['rmse'] / 5\n"}),
+        Case("a meter for the loss beside one for the error", {p: t.replace("return 1.0, 2.0", _METERS) for p, t in _case(
+            "", _GOOD, extra=_METER).files.items()}),
+        _chosen("a success rate, negated", "-score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("what a success rate leaves", "1 - score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _case("early stopping beside it", _GOOD + "\n    best_epoch = epoch\nif epoch - best_epoch > 3:\n    break"),
     ),
     invalid=(
         _case("a start that nothing beats", _GOOD, rest=_RESET),
         _chosen("a negated score", "-score if self.config.train.val_primary == 'k_loc' else loss"),
+        _chosen("a success rate, of which more is better", "score['hit_rate'] if self.config.train.val_primary == 'k_loc' else loss"),
         _chosen("a choice that is negated", "-(score if self.config.train.val_primary == 'k_loc' else loss)"),
         _chosen("one minus the score", "1 - score if self.config.train.val_primary == 'k_loc' else loss"),
         _chosen("a negated item", "-{'k_loc': score, 'loss': loss}[self.config.train.val_primary]"),
@@ -214,6 +235,8 @@ RULE = Rule(
         _case("the loss is compared", _GOOD.replace("objective", "loss")),
         _case("the loss is compared, the objective kept", _GOOD.replace("if objective", "if loss")),
         _case("the smaller of loss and objective", _GOOD.replace("if objective", "if min(loss, objective)")),
+        Case("the meter of the loss, read for the error", {p: t.replace("return 1.0, 2.0", _METERS.replace("errors.total", "losses.total"))
+                                                           for p, t in _case("", _GOOD, extra=_METER).files.items()}),
         _case("the loss is kept", _GOOD.replace("= objective", "= loss")),
         _case("saved in every epoch", "if objective < self.best:\n    self.best = objective\nself.save('best.pt')"),
         _case(

@@ -88,6 +88,22 @@ RULE = Rule(
         _case("many conditions", _IF + "s = score_of(v.metrics)\n" + _MANY + "return s"),
         _case("many loops", _IF + "s = score_of(v.metrics)\n" + _LOOPS + "return s"),
         _case("a formula with a sign", _IF + "sign = 1.0 if self.config.mode == 'min' else -1.0\nreturn sign * score_of(v.metrics)"),
+        _case("metrics that are joined", _IF + "return self.joined(v)['k_loc']",
+              "    def joined(self, v):\n        return {**self.summary(v), 'loss': v.loss}\n"
+              "    def summary(self, v):\n        found = {'k_acc': v.hits / NORM}\n"
+              "        found['k_loc'] = found['k_acc'] + v.rmse / NORM\n        return found\nNORM = 5.0\n"),
+        _case("an average meter", _IF + "self.meter.add(v.error, v.size)\nreturn self.meter.mean",
+              "    meter = Meter()\nfrom dataclasses import dataclass\n@dataclass\n"
+              "class Meter:\n    total: float = 0.0\n    count: int = 0\n"
+              "    def add(self, value, n):\n        self.total += value * n\n        self.count += n\n"
+              "    @property\n    def mean(self):\n        return self.total / max(1, self.count)\n"),
+        _case("a metric that is summed up over the scenes", _IF + "return composite(self.summary(v.rows))",
+              "    def summary(self, rows):\n        rate, hits = 0.0, 0\n        for row in rows:\n            if row.known:\n"
+              "                hits += row.hit\n            rate += row.rate / len(rows)\n"
+              "        return {'rate': rate, 'hits': hits}\n"
+              "def composite(q):\n    return 1 - q['rate'] - q['hits']\n"),
+        _case("a term that is switched off", _IF + "return composite(v.parts, self.config.weight if self.config.ranges else 0.0)",
+              "def composite(q, weight):\n    return 1 - q['acc'] + weight * q['rmse']\n"),
         _case("a loss that is only shown", "print(v.loss if v.metrics is None else 0.0)\n" + _IF + "return score_of(v.metrics)"),
     ),
     invalid=(
@@ -148,6 +164,19 @@ RULE = Rule(
         _case("torch.where", "s = torch.where(torch.isnan(v.score), v.loss, v.score)\n"
               "return torch.where(torch.tensor(self.config.train.val_primary == 'loss'), v.loss, s)"),
         _case("a mean of losses", _IF + "if not v.scores:\n    return sum(v.losses) / len(v.losses)\nreturn sum(v.scores) / len(v.scores)"),
+        _case("not a number, in metrics that are then joined", _IF + "return self.joined(v)['k_loc']",
+              "    def joined(self, v):\n        return {**self.summary(v), 'loss': v.loss}\n"
+              "    def summary(self, v):\n        found = {'k_acc': v.hits}\n        score = score_of(v.metrics)\n"
+              "        found['k_loc'] = 0.0 if math.isnan(score) else score\n        return found\n"),
+        _case("defaults under the metrics", _IF + "return composite({'rate': 0.0, **self.summary(v)})",
+              "    def summary(self, v):\n        found = {'k_acc': v.hits}\n        found['rate'] = v.rate\n        return found\n"
+              "def composite(q):\n    return 1 - q['k_acc'] - q['rate']\n"),
+        _case("a chain of defaults", _IF + "return composite(ChainMap(v.metrics, {'acc': 0.0}))",
+              "from collections import ChainMap\ndef composite(q):\n    return 1 - q['acc'] - q['rate']\n"),
+        _case("zero for every metric where nothing was scored", _IF + "return composite(self.summary(v.rows))",
+              "    def summary(self, rows):\n        if not rows:\n            return dict.fromkeys(('acc', 'rate'), 0.0)\n"
+              "        return {'acc': sum(r.acc for r in rows), 'rate': sum(r.rate for r in rows)}\n"
+              "def composite(q):\n    return 1 - q['acc'] - q['rate']\n"),
         Case("a missing trainer", {"pkg/__init__.py": "", "pkg/train.py": "class Trainer:\n    pass\n"}),
     ),
     limits=(_case("a loss by another name", _IF + "return score_of(v.metrics) if v.metrics else v.energy"),),

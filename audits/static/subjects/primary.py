@@ -7,9 +7,10 @@ the values that mean the score (`primary_values`) as far as it depends on the pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from audits.static.dataflow.backwards import NEAR
 from audits.static.dataflow.flow import Place
 from audits.static.dataflow.origins import Answer, Bound, Demand, Origins, is_infinite
 from audits.static.dataflow.primary_values import LOSS_NAME
@@ -18,6 +19,8 @@ from audits.static.source import ir
 
 LOSS, SCORE = "loss", "score"
 _SCORE = re.compile(r"(^|_)(scores?|composite|metrics|k_?loc|selection_score)(_|$)", re.I)
+# What is better where there is more of it; a bare `acc` may be an accumulator.
+_GAIN = re.compile(r"(^|_)(accuracy|recall|f1|auc|auroc|iou|(hit|success|detection)_rate)$|[a-z0-9]_acc$", re.I)
 _SAME = frozenset({"float", "round", "item", "tensor", "as_tensor", "float64", "float32", "abs", "fabs", "cast", "mean", "cpu", "detach",
                    "sum", "fsum", "fmean", "median", "average"})  # fmt: skip
 _CHOICES = frozenset({"min", "max", "minimum", "maximum", "fmin", "fmax"})
@@ -52,7 +55,9 @@ class _Way:
         self.homes: dict[object, Place] = {}
         self.signs: dict[object, bool] = {}  # whether more of it is less of what is asked for
         self.helpers: set[object] = set()  # what only a helper's name speaks for
-        self.terms: set[object] = set()  # parts of a formula: more of one may well be better, which turns no score round
+        # Parts of a formula, with its conditions: more of one may well be better, which turns no score round.
+        self.terms: dict[object, frozenset[Bound]] = {}
+        self.divisors: set[object] = set()
 
     def named(self, demand: Demand, own: str) -> tuple[str, Place | None]:
         """What a demand is called, by itself or before, and where it was called so before."""
@@ -67,7 +72,10 @@ class _Way:
             if demand.key in self.homes:
                 self.homes.setdefault(inner.key, self.homes[demand.key])
             if formula or demand.key in self.terms:
-                self.terms.add(inner.key)
+                self.terms[inner.key] = frozenset(demand.guards) if formula else self.terms[demand.key]
+            expr = demand.expr
+            if demand.key in self.divisors or (isinstance(expr, ir.BinOp) and expr.op in ("/", "//") and inner.expr is expr.right):
+                self.divisors.add(inner.key)
             turns = inner.key not in self.terms and _turns(demand.expr, inner.expr)
             self.signs[inner.key] = self.signs.get(demand.key, False) != turns
 
@@ -83,6 +91,7 @@ class Primary:
         self._nested: list[None] = []
         self._held: dict[tuple[Bound, str], bool | None] = {}
         self._told: dict[Bound, frozenset[str]] = {}
+        self._added: frozenset[str] | None = None
 
     # -- alternatives
 
@@ -90,6 +99,7 @@ class Primary:
         """The alternatives of a value."""
         out: list[Leaf] = []
         way = _Way()
+        started: set[int] = set()
 
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             own = _part_quantity(demand) or _quantity(demand.expr)
@@ -101,6 +111,10 @@ class Primary:
                 out.append(Leaf("worst", demand))
                 return False
             following = self._following(demand, answer)
+            started.update(self._started(demand, answer))
+            if _is_gain(demand) and demand.key not in way.terms and not self._nested:
+                out.append(Leaf("score", demand, flipped=not flipped))
+                return False
             turned = [d for d in following if not what and _turns(expr, d.expr) and self._picks(d.expr)]
             if turned:
                 out.append(Leaf("score", turned[0], flipped=not flipped))
@@ -119,11 +133,12 @@ class Primary:
                 return True
             if answer.kind == "cycle":
                 return False
-            hidden = hides(self.origins, demand) if answer.kind == "arithmetic" else ""
+            hidden = hides(self.origins, demand) or self._replaced(demand) if answer.kind == "arithmetic" else ""
             if answer.kind == "constant":
                 none = isinstance(expr, ir.Constant) and not isinstance(expr.value, (int, float))
-                factor = demand.key in way.terms and not _zero(expr) and not any(b.guard.kind in _OPEN for b in demand.guards)
-                if not none and not factor:
+                since = [b for b in demand.guards if b not in way.terms.get(demand.key, ())]
+                factor = demand.key in way.terms and not _zero(expr) and not any(b.guard.kind in _OPEN for b in since)
+                if not none and not factor and demand.key not in way.divisors:
                     out.append(Leaf(what or "constant", demand, "a constant" if demand.guards else "", flipped, home))
             else:
                 lost = helped and answer.kind in ("unknown", "parameter", "function")
@@ -132,7 +147,62 @@ class Primary:
 
         if not self.origins.walk(start, visit, apart=self._reduced):
             out.append(Leaf("lost", start))
-        return out
+        return [leaf for leaf in out if id(leaf.demand.expr) not in started]
+
+    def _started(self, demand: Demand, answer: Answer) -> Iterator[int]:
+        """The numbers that a sum or a count starts from, where a variable or field is one."""
+        numbers = [d for d in answer.demands if _is_number(d.expr)] if answer.kind == "moved" else []
+        if not numbers:
+            return
+        expr = demand.expr
+        field = next((str(v) for kind, v in demand.path[:1] if kind == "field"), expr.attr if isinstance(expr, ir.Attribute) else "")
+        if field and field in self._counted():
+            yield from (id(d.expr) for d in numbers)
+        for other in answer.demands:
+            if isinstance(other.expr, ir.BinOp) and other.expr.op in ("+", "-"):
+                before = self.origins.step(self._part(other, other.expr.left))
+                if any(d.expr is other.expr for d in before.demands):
+                    yield from (id(d.expr) for d in numbers)
+
+    def _counted(self) -> frozenset[str]:
+        # The fields that are added to.
+        if self._added is None:
+            nodes = (n for m in self.origins.analysis.project.modules.values() for n in ir.walk(m.tree) if isinstance(n, ir.AugAssign))
+            self._added = frozenset(n.target.attr for n in nodes if isinstance(n.target, ir.Attribute) and n.op in ("+", "-"))
+        return self._added
+
+    def _replaced(self, formula: Demand) -> str:
+        """How a number comes in for a metric of a formula, before the formula is reached; nothing where none does."""
+        products = [n for n in ir.walk(formula.expr) if isinstance(n, ir.BinOp) and n.op == "*"]
+        factors = [f for p in products if not _is_number(p.left) and not _is_number(p.right) for f in (p.left, p.right)]
+        weights = {id(f) for f in factors if isinstance(f, (ir.Name, ir.Attribute))}  # a term may be switched off
+        for node in ir.walk(formula.expr):
+            read = isinstance(node, (ir.Subscript, ir.Attribute, ir.Name)) and id(node) not in weights
+            if read and isinstance(node, ir.Expr) and self._stands_in(self._part(formula, node)):
+                return "a constant in place of a metric"
+        return ""
+
+    def _stands_in(self, metric: Demand) -> bool:
+        numbers: list[Demand] = []
+        others: list[Demand] = []
+        started: set[int] = set()
+
+        def visit(demand: Demand, answer: Answer) -> bool:
+            started.update(self._started(demand, answer))
+            if answer.kind == "constant":
+                numbers.extend([demand] if _number(demand.expr) else [])
+            elif answer.kind != "moved" and not is_infinite(demand.expr):
+                others.append(demand)
+            return answer.kind == "moved"
+
+        if not self.origins.walk(metric, visit, NEAR) or not others:
+            return False
+        return any(self._unasked(d) for d in numbers if id(d.expr) not in started)
+
+    def _unasked(self, number: Demand) -> bool:
+        # Taken on a condition that is not the primary's: any number where something failed or is missing, zero on any other.
+        hanging = {b.guard.kind for b in number.guards if self.holds(b, SCORE) is None}
+        return bool(hanging & _OPEN) or (_zero(number.expr) and "if" in hanging)
 
     def _reduced(self, guards: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], object]:
         """One condition for each thing that is asked about conditions, and the things that they tell."""
@@ -446,6 +516,18 @@ def _part_quantity(demand: Demand) -> str:
     # `self.logged["val_loss"]`: the part that is asked for has a name of its own.
     named = [str(value) for kind, value in demand.path if kind != "elem" and isinstance(value, str)]
     return _called(named[-1:])
+
+
+def _is_gain(demand: Demand) -> bool:
+    """Whether what is asked for is called something that is better where there is more of it."""
+    expr = demand.expr
+    if demand.path:
+        name = demand.path[-1][1]
+    elif isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Constant):
+        name = expr.index.value
+    else:
+        name = ir.last_name(expr) if isinstance(expr, (ir.Name, ir.Attribute)) else ""
+    return isinstance(name, str) and _GAIN.search(name) is not None
 
 
 def _quantity(expr: ir.Expr) -> str:
