@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 
 from audits.static.analysis.engine import Unit
@@ -12,6 +13,7 @@ from audits.static.dataflow.flow import Place
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, lookup_scope
 from audits.static.subjects.config_kinds import Kinds
+from audits.static.subjects.config_tables import Tables
 from audits.static.subjects.config_schema import (
     BUILDING,
     Schema,
@@ -27,6 +29,7 @@ _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars"
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
 _SAME_ELEMENTS = frozenset({"list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "deque"})
 _ENTRIES = frozenset({"get", "pop", "popleft", "setdefault"})
+_LOADS = re.compile(r"load|read|open|parse")
 PARSED = frozenset({"parse_args", "parse_known_args", "parse_intermixed_args"})
 
 
@@ -35,7 +38,9 @@ class Configs(Kinds):
 
     def __init__(self, context: Context) -> None:
         self._declared: dict[tuple[int, FunctionInfo | None], set[Schema] | None] = {}
+        self._written: dict[tuple[int, FunctionInfo | None], set[Schema]] = {}
         super().__init__(context)
+        self.tables = Tables(self.flow)
 
     @cached_property
     def empty(self) -> bool:
@@ -328,19 +333,43 @@ class Configs(Kinds):
         return all(isinstance(v, (UnknownValue, ExtInst)) and not _is_plain(v) for v in values)
 
     def _written_down(self, start: Place) -> set[Schema]:
-        # A literal, or what a parser returns, directly or from a helper.
+        # A literal, or what a parser returns, directly, from a helper, or below what is laid over it.
+        key = (id(start.expr), start.fn)
+        if key not in self._written:
+            self._written[key] = set()
+            self._written[key] = self._of_tables(start)
+        return self._written[key]
+
+    def _of_tables(self, start: Place) -> set[Schema]:
+        found, extended = ([start], []) if _is_whole(start.expr) else self.tables.tables(start)
         out: set[Schema] = set()
-        for place in [start] if literal_or_parsed(start.expr) else self.origins.of(start) if isinstance(start.expr, ir.Call) else ():
+        for place in found:
             expr = place.expr
             if isinstance(expr, ir.Subscript) and ir.last_name(getattr(expr.value, "func", expr)) == "parse_known_args":
                 place = place.at(expr.value)
             if isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in PARSED:
                 out.add(self._parser_schema(place))
             elif (schema := self.literal(place)) is not None:
-                out.add(schema)
-            else:
+                out.update(() if _is_absent(place.expr) and len(found) > 1 else (schema,))
+            elif not self._lays_over(place):
                 return set()
-        return out
+        if len({s.mapping for s in out}) > 1:
+            return set()
+        return out | {s for p in extended if out and (s := self._laid(p)) is not None}
+
+    def _lays_over(self, place: Place) -> bool:
+        """Whether a value that is laid over a table adds no key of its own: the content of a file, what a caller hands over."""
+        if isinstance(place.expr, ir.Call):
+            return bool(_LOADS.search(ir.last_name(place.expr.func))) and self._foreign(place)
+        params = place.fn.node.params if place.fn is not None else []
+        return _is_absent(place.expr) or (isinstance(place.expr, ir.Name) and any(p.name == place.expr.id for p in params))
+
+    def _laid(self, place: Place) -> Schema | None:
+        # `{**D, "key": ...}` declares its key beside those of D.
+        schema = self.literal(place)
+        if schema is not None and isinstance(place.expr, ir.Dict):
+            schema.closed = all(k is None or isinstance(k, ir.Constant) for k in place.expr.keys)
+        return schema
 
     def _anything(self, unit: Unit, expr: ir.Name) -> bool:
         """Whether a root name holds something of which nothing but that name is known: a file's content, a namespace, a parameter."""
@@ -405,10 +434,11 @@ class Configs(Kinds):
         return fn.node.name in BUILDING or is_validator(fn)
 
 
-def literal_or_parsed(expr: ir.Expr) -> bool:
-    """Whether an expression is a dictionary that is written down, or a call that parses arguments."""
+def _is_whole(expr: ir.Expr) -> bool:
+    # A dictionary that is written down in one place, or a call that parses arguments.
     called = expr.value if isinstance(expr, ir.Subscript) else expr
-    return isinstance(expr, ir.Dict) or (isinstance(called, ir.Call) and ir.last_name(called.func) in PARSED)
+    whole = isinstance(expr, ir.Dict) and None not in expr.keys
+    return whole or (isinstance(called, ir.Call) and ir.last_name(called.func) in PARSED)
 
 
 def is_display(expr: ir.Expr) -> bool:
