@@ -104,13 +104,13 @@ class _Search:
             return
         schemas = {s for s in self.configs.certain(unit, node.value) if s.mapping}
         schemas = schemas or self.configs.dumped(unit, node.value)
-        missing = [s for s in self.configs.family(schemas) if s.closed and node.index.value not in s.keys]
-        if schemas and len(missing) == len(self.configs.family(schemas)) and not self._added(unit, node):
-            yield node, f"{node.index.value!r} is read from {missing[0].name}, which does not declare it"
+        family, key = self.configs.family(schemas), node.index.value
+        missing = [s for s in family if s.closed and key not in s.keys]
+        if schemas and len(missing) == len(family) and not self._added(unit, key) and not self.configs.filled(schemas, key):
+            yield node, f"{key!r} is read from {missing[0].name}, which does not declare it"
 
-    def _added(self, unit: Unit, node: ir.Subscript) -> bool:
+    def _added(self, unit: Unit, key: str) -> bool:
         # A key that the same function has put into its own copy is there.
-        key = node.index.value if isinstance(node.index, ir.Constant) else None
         return any(
             isinstance(t, ir.Subscript) and isinstance(t.index, ir.Constant) and t.index.value == key
             for n in usage.own_nodes(unit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
 
 from audits.static.analysis.engine import Unit
@@ -255,6 +256,8 @@ class Configs(Kinds):
         if entries:
             return self._any_of(entries, depth) or set()
         bases = self.schemas(unit, expr.value)
+        if index in self.roots and not bases:
+            return self._written_down(usage.place(unit, expr)) or None  # state["config"]
         if any(s.elements is not None or s.open for s in bases):
             return {e for s in bases for e in ({s} if s.open else s.elements or ())}
         if index is None:
@@ -357,6 +360,22 @@ class Configs(Kinds):
             return set()
         return out | {s for p in extended if out and (s := self._laid(p)) is not None}
 
+    def filled(self, schemas: set[Schema], key: str) -> bool:
+        """Whether the packages put a key into a dictionary of one of the schemas, beside what is written down."""
+        return any(
+            schemas & ({self.literal(made) for made in self.tables.of(p)} | self.schemas(self.flow.unit(p), p.expr))
+            for p in self._filled.get(key, ())
+        )
+
+    @cached_property
+    def _filled(self) -> dict[str, list[Place]]:
+        out: dict[str, list[Place]] = {}
+        for unit in usage.cold_units(self.analysis):
+            for node in usage.own_nodes(unit):
+                for base, key in _put(node):
+                    out.setdefault(key, []).append(usage.place(unit, base))
+        return out
+
     def _lays_over(self, place: Place) -> bool:
         """Whether a value that is laid over a table adds no key of its own: the content of a file, what a caller hands over."""
         if isinstance(place.expr, ir.Call):
@@ -448,6 +467,17 @@ def is_display(expr: ir.Expr) -> bool:
             return True
         return expr.func.id in ("list", "dict", "set", "deque", "OrderedDict") and not usage.positional(expr)
     return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
+
+
+def _put(node: ir.Node) -> Iterator[tuple[ir.Expr, str]]:
+    # `d["key"] = v`, `d.update(key=v)`, `d.update({"key": v})`
+    for target in stored(node):
+        if isinstance(target, ir.Subscript) and isinstance(target.index, ir.Constant) and isinstance(target.index.value, str):
+            yield target.value, target.index.value
+    if isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr == "update":
+        for arg in node.args:
+            names = [arg.keyword] if arg.keyword else [name for name, _, _ in literal_entries(arg.value) or ()]
+            yield from ((node.func.value, name) for name in names if name is not None)
 
 
 def _is_text(expr: ir.Expr) -> bool:
