@@ -25,7 +25,8 @@ loops and `with`, `setattr`, `object.__setattr__`, `delattr`, `config.__init__(.
 assignment and mutating methods and functions on its dictionaries and on the containers that it holds (`config.layers.append(...)`,
 `shuffle(config.layers)`). A helper is judged by each of its calls.
 
-Building is no writing: constructors, `__post_init__` and validators of the class itself, and the function that reads a file and returns its content.
+Building is no writing: constructors, `__post_init__` and validators of the class itself, and the function that reads a file
+and returns its content.
 Nor is changing a copy that the
 function has just made - `deepcopy`, or the first level of `copy`, `replace` and `model_copy`, whose sections and
 containers are still shared - nor a dictionary made by `asdict`, `model_dump` or `dict`.
@@ -323,6 +324,12 @@ def _single(name: str, source: str) -> Case:
     return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source})
 
 
+_TABLE = (
+    "import copy\nimport json\nDEFAULTS = {'fit': {'lr': 0.1}}\ndef load(path):\n    made = copy.deepcopy(DEFAULTS)\n"
+    "    made['fit'].update(json.loads(path.read_text()))\n    return made\n"
+)
+
+
 _INVALID: tuple[Case, ...] = (
     _case("a copy that an object holds already", "copied = replace(config)\n    t = Keeps(copied)\n    copied.seed = 3\n    return t",
           head="class Keeps:\n    def __init__(self, config):\n        self.config = config\n"),
@@ -400,6 +407,12 @@ _INVALID += (
             "    config = p.parse_args(argv)\n    fix(config)\ndef fix(o):\n    o.lr = 3\n"),
     _single("a namespace", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(part=SimpleNamespace(lr=0.1))\n"
             "def step():\n    config = make()\n    config.part.lr = 3\n"),
+    _single("what a loader answers", _TABLE + "def main(path):\n    config = load(path)\n    config['fit'] |= {'lr': 3}\n    run(config)\n"
+            "def run(config):\n    return config['fit']['lr']\n"),
+    _single("a section of a table in a helper", _TABLE + "def main(path):\n    config = load(path)\n    fill(config['fit'])\n"
+            "def fill(part):\n    part.setdefault('lr', 3)\n"),
+    _single("a file's content that others use", "from omegaconf import OmegaConf\ndef main(path):\n    config = OmegaConf.load(path)\n"
+            "    config.fit.lr = 3\n    print(config.fit.lr)\n"),
 )  # fmt: skip
 _VALID = (
     _case("a copy that is changed before an object holds it", "copied = replace(config)\n    copied.seed = 3\n    return Keeps(copied)",
@@ -421,6 +434,9 @@ _VALID = (
     _single("a file's content that is being read", "import tomllib\ndef load(path):\n    config = tomllib.loads(path.read_text())\n"
             "    config['path'] = str(path)\n    return config\n"),
     _case("building", "return Config()", more="    def __post_init__(self):\n        object.__setattr__(self, 'seed', 3)\n"),
+    _single("a table in its loader", _TABLE + "def read(path):\n    config = load(path)\n    config['fit']['lr'] = 3\n    return config\n"),
+    _single("a copy of what a loader answers", _TABLE + "def clone(given):\n    return copy.deepcopy(given)\ndef main(path):\n"
+            "    config = load(path)\n    config = clone(config)\n    config['fit']['lr'] = 3\n    return config['fit']['lr']\n"),
 )  # fmt: skip
 
 RULE = Rule(

@@ -14,7 +14,6 @@ from audits.static.dataflow.flow import Place
 from audits.static.source import ir
 from audits.static.source.project import FunctionInfo, lookup_scope
 from audits.static.subjects.config_kinds import Kinds
-from audits.static.subjects.config_tables import Tables
 from audits.static.subjects.config_schema import (
     BUILDING,
     Schema,
@@ -25,6 +24,7 @@ from audits.static.subjects.config_schema import (
     says_nothing,
     stored,
 )
+from audits.static.subjects.config_tables import Tables
 
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
@@ -175,6 +175,8 @@ class Configs(Kinds):
         for param in fn.node.params if fn is not None else ():
             if param.name == expr.id and param.annotation is not None and fn is not None:
                 classes = self._annotated_classes(self.flow.unit(Place(expr, fn.module, fn)), param.annotation, fn.scope.parent or fn.scope)
+                if not classes and any(_is_atom(v) for v in self.analysis.declared.get(param, ())):
+                    return set()
                 if classes:
                     held = {self.of_class[c] for c in classes if c in self.of_class}
                     levels = levels_of(param.annotation) + int(param.kind in ("*", "**"))
@@ -509,6 +511,11 @@ def _is_plain(value: object) -> bool:
     if not isinstance(value, ExtInst) or value == NOTHING or value.name == "builtins.dict":
         return False
     return value.name.startswith(("builtins.", "pathlib.", "torch.", "os."))
+
+
+def _is_atom(value: object) -> bool:
+    # What is no container either.
+    return _is_plain(value) and not re.search(r"^builtins\.(list|tuple|set|frozenset|object|iter|type)", getattr(value, "name", ""))
 
 
 def configs_of(context: Context) -> Configs:
