@@ -351,6 +351,8 @@ _INVALID += (
     _table("a table by its sections", "return cfg['fit']['momentum']",
            load="def load(path):\n    more = json.load(path.open())\n"
                 "    return {k: {**v, **more.get(k, {})} for k, v in DEFAULTS.items()}\n"),
+    _table("a table of another module", "return cfg['fit']['momentum']", head="from pkg import settings\n",
+           more="def load(path):\n    return settings.copy.deepcopy(settings.DEFAULTS)\n"),
     _table("a table of tables", "return cfg['fit']['momentum']",
            load="FIT = {'lr': 0.1, 'epochs': 3}\nALL = {'fit': FIT, 'net': {'width': 8}}\ndef load(path):\n    return dict(ALL)\n"),
     _single("parsed arguments under the same name in a helper", "import argparse\ndef main(argv):\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audits.static.analysis.values import Func
+from audits.static.analysis.values import Func, Mod
 from audits.static.dataflow import usage
 from audits.static.dataflow.flow import Flow, Place
 from audits.static.dataflow.value_origins import Origin, Origins
@@ -30,7 +30,15 @@ class Tables(Origins):
             self._extended = before
 
     def _step(self, origin: Origin, depth: int) -> list[Origin]:
-        return super()._step(origin, depth) or [self._at(origin, e) for e in self._copied(origin.place)]
+        found = super()._step(origin, depth) or [self._at(origin, e) for e in self._copied(origin.place)]
+        return found or [Origin(p, None) for p in self._of_module(origin.place)]
+
+    def _of_module(self, place: Place) -> list[Place]:
+        # settings.DEFAULTS
+        if not isinstance(place.expr, ir.Attribute):
+            return []
+        modules = [r.module for r in self.unit(place).receivers.get(place.expr, frozenset()) if isinstance(r, Mod)]
+        return [p for m in modules for p in self.flow.module_name(m, place.expr.attr)]
 
     def _copied(self, place: Place) -> list[ir.Expr]:
         expr = place.expr
