@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from audits.static.analysis.engine import Unit
-from audits.static.analysis.values import Cls, Inst, Mod, UnknownValue
+from audits.static.analysis.values import NOTHING, OUTSIDE, Cls, ExtInst, Inst, Mod, UnknownValue
 from audits.static.context import Context
 from audits.static.dataflow import usage
 from audits.static.findings import Finding
@@ -21,7 +21,8 @@ A key that is read with a default exists twice: once where it is declared and on
 disagree; a key that is declared nowhere is always its default. This rule finds configuration by the names in
 `config.roots` and by the types of what they hold: dataclasses, pydantic and attrs models, NamedTuples, TypedDicts,
 plain classes, dictionaries and namespaces that are written down, modules of constants and argparse namespaces, with everything
-nested in them, in containers of them, under any alias, in helpers and in `self.config`. What a root name holds of which nothing is
+nested in them, in containers of them, under any alias, in helpers and in `self.config`. A dictionary that was copied from
+a written one, or that lays the content of a file over it, has the keys of the written one. What a root name holds of which nothing is
 known, such as the content of a file, is configuration too. It reports reading an attribute or key that the class does not
 declare (fields, properties, methods and inherited members count), `getattr` with a default, `hasattr`, `.get(...)`,
 `in`, and `try ... except AttributeError` around a read - on the configuration or on its dictionary form.
@@ -72,7 +73,8 @@ class _Search:
     def _attribute(self, unit: Unit, node: ir.Attribute) -> Iterator[tuple[ir.Node, str]]:
         receivers = unit.receivers.get(node, frozenset())
         declared = self.configs.declared(unit, node.value)
-        others = [] if declared else [r for r in receivers if isinstance(r, (Inst, Mod)) and not self._is_config(r)]
+        others = [] if declared else [r for r in receivers if not self._is_config(r)]
+        others = [r for r in others if not (isinstance(r, ExtInst) and self.configs.rooted(node.value))]
         unknown = any(isinstance(r, UnknownValue) for r in receivers)
         schemas = self.configs.schemas(unit, node.value, receivers or None)
         classes = {self.configs.of_class[r.cls] for r in receivers if isinstance(r, Cls) and r.cls in self.configs.of_class}
@@ -84,8 +86,13 @@ class _Search:
         if message is not None and not self._mapping_use(schemas):
             yield node, message
 
-    def _is_config(self, value: Inst | Mod) -> bool:
-        return value.cls in self.configs.of_class if isinstance(value, Inst) else value.module in self.configs.of_module
+    def _is_config(self, value: object) -> bool:
+        # Or nothing that could be told from it; a tensor or a path is something else.
+        if isinstance(value, ExtInst):
+            return value in (NOTHING, OUTSIDE)
+        if isinstance(value, Inst):
+            return value.cls in self.configs.of_class
+        return value.module in self.configs.of_module if isinstance(value, Mod) else True
 
     def _mapping_use(self, schemas: set[Schema]) -> bool:
         return all(s.mapping for s in schemas)
@@ -104,13 +111,13 @@ class _Search:
             return
         schemas = {s for s in self.configs.certain(unit, node.value) if s.mapping}
         schemas = schemas or self.configs.dumped(unit, node.value)
-        missing = [s for s in self.configs.family(schemas) if s.closed and node.index.value not in s.keys]
-        if schemas and len(missing) == len(self.configs.family(schemas)) and not self._added(unit, node):
-            yield node, f"{node.index.value!r} is read from {missing[0].name}, which does not declare it"
+        family, key = self.configs.family(schemas), node.index.value
+        missing = [s for s in family if s.closed and key not in s.keys]
+        if schemas and len(missing) == len(family) and not self._added(unit, key) and not self.configs.filled(schemas, key):
+            yield node, f"{key!r} is read from {missing[0].name}, which does not declare it"
 
-    def _added(self, unit: Unit, node: ir.Subscript) -> bool:
+    def _added(self, unit: Unit, key: str) -> bool:
         # A key that the same function has put into its own copy is there.
-        key = node.index.value if isinstance(node.index, ir.Constant) else None
         return any(
             isinstance(t, ir.Subscript) and isinstance(t.index, ir.Constant) and t.index.value == key
             for n in usage.own_nodes(unit)
@@ -253,7 +260,22 @@ _PYDANTIC = (
     "class Config(BaseModel):\n    train: TrainConfig = TrainConfig()\n    seed: int = 0\n"
 )
 _SEVERAL = _CONFIG + "    stages: list[TrainConfig] = field(default_factory=list)\n    named: dict[str, list[TrainConfig]] | None = None\n"
-_INVALID = (
+_TABLE = (
+    "import copy\nimport json\nDEFAULTS = {'fit': {'lr': 0.1, 'epochs': 3}, 'net': {'width': 8}}\ndef merge(base, extra):\n"
+    "    out = copy.deepcopy(base)\n    for name, values in extra.items():\n        out[name].update(values)\n    return out\n"
+    "def load(path):\n    return merge(DEFAULTS, {} if path is None else json.loads(path.read_text()))\n"
+)
+
+
+def _table(name: str, body: str, *, head: str = "", load: str = "", more: str = "") -> Case:
+    source = (
+        f"from pkg.settings import load\n{head}def step(cfg):\n    {body}\n"
+        "def main(path):\n    cfg = load(path)\n    return step(cfg), cfg['fit']['lr'], cfg['fit']['epochs'], cfg['net']['width']\n"
+    )
+    return Case(name, {"pkg/__init__.py": "", "pkg/settings.py": _TABLE + load, "pkg/step.py": source + more})
+
+
+_INVALID: tuple[Case, ...] = (
     Case("roots that match nothing", {"pkg/__init__.py": "", "pkg/step.py": "def step(x):\n    return x\n"}),
     _case("an undeclared key", "return config.learning_rate"),
     _case("an undeclared key of a section", "return config.train.momentum"),
@@ -298,6 +320,8 @@ _INVALID = (
             "        return part.get('lr', 0.1)\n"),
     _single("a part that is asked and then taken", "def step(config):\n"
             "    return config['train']['amp'] if 'amp' in config['train'] else False\n"),
+    _single("a part of a root of which nothing is known", "def step(cfg):\n    return cfg['fit'].get('lr', 0.1)\n"),
+    _single("a member of a root of which nothing is known", "def step(cfg):\n    return getattr(cfg.fit, 'lr', 0.1)\n"),
     _single("a namespace that is written down", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(lr=0.1)\n"
             "def step():\n    config = make()\n    return config.momentum\n"),
     _single("a namespace of another module's parser", "from pkg.cli import parser\ndef main(argv):\n"
@@ -310,6 +334,32 @@ _INVALID = (
     _single("a module", "from pkg import config\ndef step(x):\n    return config.MOMENTUM\n", config="LR = 0.1\n"),
     _single("a namespace", "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n"
             "    config = p.parse_args(argv)\n    return config.momentum\n"),
+)  # fmt: skip
+_INVALID += (
+    _table("a table below a file", "return cfg['fit']['momentum']"),
+    _table("get on a section of a table", "return cfg['fit'].get('beta', 0.9)"),
+    _table("in on a section of a table", "return 'amp' in cfg['fit']"),
+    _table("a handler instead of a default of a table",
+           "try:\n        return cfg['fit']['amp']\n    except KeyError:\n        return False"),
+    _table("a section of a table in a helper", "return pick(cfg['net'])", head="def pick(net):\n    return net['depth']\n"),
+    _table("a table in a state", "return use({'cfg': cfg, 'n': 1})", head="def use(state):\n    return state['cfg']['fit']['momentum']\n"),
+    _table("a table as it is", "return cfg['fit']['momentum']", load="def load(path):\n    return DEFAULTS\n"),
+    _table("a spread table", "return cfg['fit']['momentum']",
+           load="def load(path):\n    return {**DEFAULTS, 'fit': {**DEFAULTS['fit'], 'lr': 3}}\n"),
+    _table("a table joined with a file", "return cfg['fit']['momentum']",
+           load="def load(path):\n    return DEFAULTS | json.load(path.open())\n"),
+    _table("a table by its sections", "return cfg['fit']['momentum']",
+           load="def load(path):\n    more = json.load(path.open())\n"
+                "    return {k: {**v, **more.get(k, {})} for k, v in DEFAULTS.items()}\n"),
+    _table("a table of another module", "return cfg['fit']['momentum']", head="from pkg import settings\n",
+           more="def load(path):\n    return settings.copy.deepcopy(settings.DEFAULTS)\n"),
+    _table("a table of tables", "return cfg['fit']['momentum']",
+           load="FIT = {'lr': 0.1, 'epochs': 3}\nALL = {'fit': FIT, 'net': {'width': 8}}\ndef load(path):\n    return dict(ALL)\n"),
+    _single("parsed arguments under the same name in a helper", "import argparse\ndef main(argv):\n"
+            "    p = argparse.ArgumentParser()\n    p.add_argument('--lr')\n    config = p.parse_args(argv)\n    return run(config)\n"
+            "def run(config):\n    return config.lr, config.momentum\n"),
+    _single("a namespace under the same name in a helper", "from types import SimpleNamespace\ndef main():\n"
+            "    config = SimpleNamespace(lr=0.1)\n    return run(config)\ndef run(config):\n    return config.lr, config.momentum\n"),
 )  # fmt: skip
 _VALID = (
     _case("declared keys", "return config.train.lr * config.seed"),
@@ -341,6 +391,24 @@ _VALID = (
     _single("a declared argument",
             "import argparse\ndef step(argv):\n    p = argparse.ArgumentParser()\n    p.add_argument('--batch-size')\n"
             "    config = p.parse_args(argv)\n    return config.batch_size\n"),
+    _table("declared keys of a table", "return [cfg['fit'][k] for k in ('lr', 'epochs')], pick(cfg['net'])",
+           head="def pick(net):\n    return net['width']\n"),
+    _table("a key that the loader adds", "return cfg['path'], cfg['fit']['when']",
+           load="def load(path):\n    made = copy.deepcopy(DEFAULTS)\n    made.update(path=path)\n"
+                "    made['fit']['when'] = 3\n    return made\n"),
+    _table("a key beside a table", "return cfg['path']", load="def load(path):\n    return {**DEFAULTS, 'path': path}\n"),
+    _table("keys from elsewhere over a table", "return cfg['notes']",
+           load="def load(path):\n    return {**DEFAULTS, **dict(zip(names(path), path))}\ndef names(path):\n    return list(path)\n"),
+    _table("walking over a table", "return [(k, v.keys()) for k, v in cfg.items()], len(cfg['fit']), json.dumps(cfg)",
+           head="import json\n"),
+    _single("what an unknown maker was given", "import torch\nfrom dataclasses import dataclass\nfrom foreign import TABLE\n"
+            "@dataclass\nclass Config:\n    width: int = 3\nclass Net(torch.nn.Module):\n    def __init__(self, config: Config):\n"
+            "        super().__init__()\n        self.body = TABLE.get('a')(config)\n        self.head = torch.nn.Linear(3, 3)\n"
+            "    def forward(self, x):\n        return self.head(self.body(x)).unflatten(-1, (3, 1))\n"),
+    _single("a path that an option names", "import argparse\nimport json\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+            "@dataclass\nclass Config:\n    lr: float = 0.1\ndef load(path: Path):\n    return Config(**json.loads(path.read_text()))\n"
+            "def run(config: Config):\n    return config.lr\ndef main(argv):\n    p = argparse.ArgumentParser()\n"
+            "    p.add_argument('--config', type=Path)\n    args = p.parse_args(argv)\n    return run(load(args.config))\n"),
 )  # fmt: skip
 
 RULE = Rule(

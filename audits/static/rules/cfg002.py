@@ -21,7 +21,8 @@ MANUAL = """\
 An option that is accepted and used nowhere promises an effect that it has not. Every key of every configuration class
 (and dictionary, module of constants or argparse parser under a name in `config.roots`) must be read by code of the
 packages: as an attribute of that class or of something of which nothing is known, as a literal `getattr`,
-`attrgetter` or subscript of its dictionary form, in a `match`, by unpacking a NamedTuple, or by `**` into a call.
+`attrgetter` or subscript of its dictionary form, by walking over the items of a dictionary that has
+no sections, in a `match`, by unpacking a NamedTuple, or by `**` into a call.
 
 These are no reads: writing it; declaring, validating or copying it (constructors, validators, `__post_init__`,
 `replace`); dumping, hashing or printing the whole section; walking over all fields under computed names, as a command
@@ -153,6 +154,8 @@ class _Reads:
         elif any(s.mapping for s in schemas):
             texts = usage.texts(self.flow, usage.place(unit, node.index))
             self.known |= {(s, t) for s in schemas for t in texts}
+            if not texts:
+                self._all_of(_lists(schemas))
 
     def _key_of_any_dictionary(self, unit: Unit, node: ir.Subscript, key: str) -> None:
         # A dictionary of which nothing is known may be the one that a root name holds.
@@ -180,6 +183,8 @@ class _Reads:
         if isinstance(call.func, ir.Attribute) and call.func.attr in ("get", "pop", "__getitem__") and given:
             schemas = self._schemas(unit, call.func.value) | self.configs.dumped(unit, call.func.value)
             self.known |= {(s, t) for s in schemas for t in usage.texts(self.flow, usage.place(unit, given[0]))}
+        if isinstance(call.func, ir.Attribute) and call.func.attr in ("items", "values"):
+            self._all_of(_lists(self._schemas(unit, call.func.value)))
         for arg in call.args:
             if arg.star and not self._copies(unit, call):
                 schemas = {s for s in self._schemas(unit, arg.value) if s.is_tuple or arg.star == "**"}
@@ -253,6 +258,11 @@ def _classes(configs: Configs, unit: Unit, expr: ir.Expr) -> set[Schema]:
     return {configs.of_class[v.cls] for v in values if isinstance(v, Cls) and v.cls in configs.of_class}
 
 
+def _lists(schemas: set[Schema]) -> set[Schema]:
+    # Dictionaries without sections: `weights[name]` and `weights.items()` use what they hold.
+    return {s for s in schemas if s.cls is None and s.mapping and not s.nested}
+
+
 def _dropped(unit: Unit) -> set[int]:
     # What is written, and what is read only to be thrown away.
     out: set[int] = set()
@@ -281,6 +291,21 @@ def _single(name: str, source: str, **others: str) -> Case:
 
 
 _TWICE = "    @property\n    def twice(self):\n        return 2 * self.extra\n"
+_TABLE = (
+    "import copy\nimport json\nDEFAULTS = {'fit': {'lr': 0.1, 'extra': 3}, 'weights': {'a': 1, 'b': 2}}\ndef merge(base, extra):\n"
+    "    out = copy.deepcopy(base)\n    for name, values in extra.items():\n        out[name].update(values)\n    return out\n"
+    "def load(path):\n    return merge(DEFAULTS, json.loads(path.read_text()))\n"
+)
+
+
+def _table(name: str, part: str) -> Case:
+    source = (
+        "from pkg.settings import load\ndef step(state):\n    cfg = state['cfg']\n"
+        f"    return cfg['fit']['lr'], {part}\ndef main(path):\n    cfg = load(path)\n    return step({{'cfg': cfg}})\n"
+    )
+    return Case(name, {"pkg/__init__.py": "", "pkg/settings.py": _TABLE, "pkg/step.py": source})
+
+
 _INVALID = (
     Case(
         "handed on in a list of arguments",
@@ -290,6 +315,8 @@ _INVALID = (
             "def tell(cb, *args):\n    cb(*args)\ndef step(config: Config, cb):\n    tell(cb, config)\n    return config.lr\n",
         },
     ),
+    _table("a key of a table below a file", "[w for n, w in cfg['weights'].items()]"),
+    _table("one entry of a section of a table", "cfg['fit']['extra'], cfg['weights']['a']"),
     _case("never mentioned"),
     _case("only written", "def change(config: Config):\n    object.__setattr__(config.train, 'extra', 3)\n"),
     _case("only dumped", "from dataclasses import asdict\ndef dump(config: Config):\n    return asdict(config)\n"),
@@ -329,6 +356,8 @@ _VALID = (
     _case("a pattern", "def use(t: TrainConfig):\n    match t:\n        case TrainConfig(extra=e):\n            return e\n"),
     _single("a class that is no configuration", "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int\n    y: int\n"
             "def step(p: Point):\n    return p.x\n"),
+    _table("the items of a section of a table", "cfg['fit']['extra'], [n * w for n, w in cfg['weights'].items()]"),
+    _table("computed keys of a section of a table", "cfg['fit']['extra'], [cfg['weights'][n] for n in state['names']]"),
 )  # fmt: skip
 
 RULE = Rule(

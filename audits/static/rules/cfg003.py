@@ -25,7 +25,8 @@ loops and `with`, `setattr`, `object.__setattr__`, `delattr`, `config.__init__(.
 assignment and mutating methods and functions on its dictionaries and on the containers that it holds (`config.layers.append(...)`,
 `shuffle(config.layers)`). A helper is judged by each of its calls.
 
-Building is no writing: constructors, `__post_init__` and validators of the class itself, and the function that reads a file.
+Building is no writing: constructors, `__post_init__` and validators of the class itself, and the function that reads a file
+and returns its content.
 Nor is changing a copy that the
 function has just made - `deepcopy`, or the first level of `copy`, `replace` and `model_copy`, whose sections and
 containers are still shared - nor a dictionary made by `asdict`, `model_dump` or `dict`.
@@ -41,6 +42,7 @@ _SETTERS = {
     "builtins.setattr", "builtins.delattr", "builtins.object.__setattr__", "builtins.object.__delattr__", "operator.setitem",
     "operator.delitem", "operator.iadd", "operator.ior", "builtins.super.__setattr__", "omegaconf.OmegaConf.update",
 }  # fmt: skip
+_LOADING = re.compile(r"(^|_)(load|loads|read|parse)(_|$)")
 _DEEP = frozenset({"deepcopy", "__new__", "loads"})
 _SHALLOW = frozenset({"copy", "replace", "model_copy", "evolve", "_replace", "model_construct"})
 
@@ -193,7 +195,19 @@ class _Search:
         if not isinstance(expr, ir.Name) or unit.fn is None or any(s.cls is not None for s in schemas):
             return False
         found = [p for p, element in self.configs.bindings.of(usage.place(unit, expr), expr.id) if not element]
-        return bool(found) and all(p.fn is unit.fn and self._from_outside(unit, p.expr) for p in found)
+        if not found or not all(p.fn is unit.fn and self._from_outside(unit, p.expr) for p in found):
+            return False
+        return _returned(unit, expr.id) or not any(_LOADING.search(ir.last_name(getattr(p.expr, "func", p.expr))) for p in found)
+
+    def _answered(self, unit: Unit, name: ir.Name) -> bool:
+        # A root name holds what a loader answered: that is the configuration, whatever copy of the defaults it is.
+        if name.id not in self.configs.roots or _returned(unit, name.id):
+            return False
+        found = [p for p, _ in self.configs.bindings.of(usage.place(unit, name), name.id) if p.fn is unit.fn]
+        calls = [p.expr for p in found if isinstance(p.expr, ir.Call)]
+        made = any(isinstance(c, Func) for call in calls for c in unit.calls.get(call, frozenset()))
+        copies = any(self.configs.schemas(unit, a.value) for call in calls for a in call.args)
+        return made and not copies and any(s.mapping for s in self.configs.schemas(unit, name))
 
     def _from_outside(self, unit: Unit, expr: ir.Expr) -> bool:
         if isinstance(expr, ir.Call):
@@ -216,7 +230,7 @@ class _Search:
         if unit.fn is not None and isinstance(root, ir.Name) and any(p.name == root.id for p in unit.fn.node.params):
             own = [p for p, _ in self.configs.bindings.of(usage.place(unit, root), root.id) if p.fn is unit.fn]
             return bool(own) and all(self._made(p, unit, deep=deep) for p in own)
-        if isinstance(root, ir.Name) and self._kept(unit, root):
+        if isinstance(root, ir.Name) and (self._kept(unit, root) or self._answered(unit, root)):
             return False
         if isinstance(root, ir.Name) and self._part_of_copy(unit, root):
             return True
@@ -260,6 +274,13 @@ class _Search:
         return name in _DEEP or (name in _SHALLOW and (not deep or whole)) or (name == "dict" and not deep)
 
 
+def _returned(unit: Unit, name: str) -> bool:
+    # What a function returns, as it is or inside of something, it makes.
+    body = unit.fn.node.body if unit.fn is not None else []
+    returned = [n.value for n in ir.walk_own(body) if isinstance(n, (ir.Return, ir.Yield)) and n.value is not None]
+    return any(isinstance(n, ir.Name) and n.id == name for value in returned for n in ir.walk(value))
+
+
 def _may_change(schema: Schema, key: str) -> bool:
     # What a key holds, unless that is a section, whose own keys are told apart.
     return schema.open or (key in schema.keys and (key not in schema.nested or key in schema.several))
@@ -301,6 +322,12 @@ def _case(name: str, body: str, *, arguments: str = "config: Config", head: str 
 
 def _single(name: str, source: str) -> Case:
     return Case(name, {"pkg/__init__.py": "", "pkg/step.py": source})
+
+
+_TABLE = (
+    "import copy\nimport json\nDEFAULTS = {'fit': {'lr': 0.1}}\ndef load(path):\n    made = copy.deepcopy(DEFAULTS)\n"
+    "    made['fit'].update(json.loads(path.read_text()))\n    return made\n"
+)
 
 
 _INVALID: tuple[Case, ...] = (
@@ -380,6 +407,12 @@ _INVALID += (
             "    config = p.parse_args(argv)\n    fix(config)\ndef fix(o):\n    o.lr = 3\n"),
     _single("a namespace", "from types import SimpleNamespace\ndef make():\n    return SimpleNamespace(part=SimpleNamespace(lr=0.1))\n"
             "def step():\n    config = make()\n    config.part.lr = 3\n"),
+    _single("what a loader answers", _TABLE + "def main(path):\n    config = load(path)\n    config['fit'] |= {'lr': 3}\n    run(config)\n"
+            "def run(config):\n    return config['fit']['lr']\n"),
+    _single("a section of a table in a helper", _TABLE + "def main(path):\n    config = load(path)\n    fill(config['fit'])\n"
+            "def fill(part):\n    part.setdefault('lr', 3)\n"),
+    _single("a file's content that others use", "from omegaconf import OmegaConf\ndef main(path):\n    config = OmegaConf.load(path)\n"
+            "    config.fit.lr = 3\n    print(config.fit.lr)\n"),
 )  # fmt: skip
 _VALID = (
     _case("a copy that is changed before an object holds it", "copied = replace(config)\n    copied.seed = 3\n    return Keeps(copied)",
@@ -401,6 +434,9 @@ _VALID = (
     _single("a file's content that is being read", "import tomllib\ndef load(path):\n    config = tomllib.loads(path.read_text())\n"
             "    config['path'] = str(path)\n    return config\n"),
     _case("building", "return Config()", more="    def __post_init__(self):\n        object.__setattr__(self, 'seed', 3)\n"),
+    _single("a table in its loader", _TABLE + "def read(path):\n    config = load(path)\n    config['fit']['lr'] = 3\n    return config\n"),
+    _single("a copy of what a loader answers", _TABLE + "def clone(given):\n    return copy.deepcopy(given)\ndef main(path):\n"
+            "    config = load(path)\n    config = clone(config)\n    config['fit']['lr'] = 3\n    return config['fit']['lr']\n"),
 )  # fmt: skip
 
 RULE = Rule(

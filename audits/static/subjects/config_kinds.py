@@ -204,10 +204,14 @@ class Kinds:
             schema.closed = bool(known) and len(known) == len(entries)
             self._literals[id(expr)] = schema
             for name, (_, value) in known.items():
-                inner = self.literal(place.at(value))
-                if inner is not None:
-                    schema.nested[name] = {inner}
+                inner = self._written_down(place.at(value))
+                if inner:
+                    schema.nested[name] = inner
         return self._literals[id(expr)]
+
+    def _written_down(self, start: Place) -> set[Schema]:
+        inner = self.literal(start)
+        return set() if inner is None else {inner}
 
     def _parser_schema(self, call: Place) -> Schema:
         """What `parser.parse_args()` returns: the arguments of the parser's own module, and those that helpers add to a parser."""

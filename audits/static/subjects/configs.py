@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import cached_property
 
 from audits.static.analysis.engine import Unit
@@ -22,11 +24,13 @@ from audits.static.subjects.config_schema import (
     says_nothing,
     stored,
 )
+from audits.static.subjects.config_tables import Tables
 
 _DUMPS = frozenset({"asdict", "model_dump", "dict", "_asdict", "to_dict", "vars", "astuple", "to_container", "todict", "as_dict"})
 _COPIES = frozenset({"model_copy", "copy", "deepcopy", "replace", "_replace", "evolve", "model_construct"})
 _SAME_ELEMENTS = frozenset({"list", "tuple", "sorted", "reversed", "iter", "set", "frozenset", "deque"})
 _ENTRIES = frozenset({"get", "pop", "popleft", "setdefault"})
+_LOADS = re.compile(r"load|read|open|parse")
 PARSED = frozenset({"parse_args", "parse_known_args", "parse_intermixed_args"})
 
 
@@ -35,7 +39,9 @@ class Configs(Kinds):
 
     def __init__(self, context: Context) -> None:
         self._declared: dict[tuple[int, FunctionInfo | None], set[Schema] | None] = {}
+        self._written: dict[tuple[int, FunctionInfo | None], set[Schema]] = {}
         super().__init__(context)
+        self.tables = Tables(self.flow)
 
     @cached_property
     def empty(self) -> bool:
@@ -169,6 +175,8 @@ class Configs(Kinds):
         for param in fn.node.params if fn is not None else ():
             if param.name == expr.id and param.annotation is not None and fn is not None:
                 classes = self._annotated_classes(self.flow.unit(Place(expr, fn.module, fn)), param.annotation, fn.scope.parent or fn.scope)
+                if not classes and any(_is_atom(v) for v in self.analysis.declared.get(param, ())):
+                    return set()
                 if classes:
                     held = {self.of_class[c] for c in classes if c in self.of_class}
                     levels = levels_of(param.annotation) + int(param.kind in ("*", "**"))
@@ -250,6 +258,8 @@ class Configs(Kinds):
         if entries:
             return self._any_of(entries, depth) or set()
         bases = self.schemas(unit, expr.value)
+        if index in self.roots and not bases:
+            return self._written_down(usage.place(unit, expr)) or None  # state["config"]
         if any(s.elements is not None or s.open for s in bases):
             return {e for s in bases for e in ({s} if s.open else s.elements or ())}
         if index is None:
@@ -328,19 +338,59 @@ class Configs(Kinds):
         return all(isinstance(v, (UnknownValue, ExtInst)) and not _is_plain(v) for v in values)
 
     def _written_down(self, start: Place) -> set[Schema]:
-        # A literal, or what a parser returns, directly or from a helper.
+        # A literal, or what a parser returns, directly, from a helper, or below what is laid over it.
+        key = (id(start.expr), start.fn)
+        if key not in self._written:
+            self._written[key] = set()
+            self._written[key] = self._of_tables(start)
+        return self._written[key]
+
+    def _of_tables(self, start: Place) -> set[Schema]:
+        found, extended = ([start], []) if _is_whole(start.expr) else self.tables.tables(start)
         out: set[Schema] = set()
-        for place in [start] if literal_or_parsed(start.expr) else self.origins.of(start) if isinstance(start.expr, ir.Call) else ():
+        for place in found:
             expr = place.expr
             if isinstance(expr, ir.Subscript) and ir.last_name(getattr(expr.value, "func", expr)) == "parse_known_args":
                 place = place.at(expr.value)
             if isinstance(place.expr, ir.Call) and ir.last_name(place.expr.func) in PARSED:
                 out.add(self._parser_schema(place))
             elif (schema := self.literal(place)) is not None:
-                out.add(schema)
-            else:
+                out.update(() if _is_absent(place.expr) and len(found) > 1 else (schema,))
+            elif not self._lays_over(place):
                 return set()
+        if len({s.mapping for s in out}) > 1:
+            return set()
+        return out | {s for p in extended if out and (s := self._laid(p)) is not None}
+
+    def filled(self, schemas: set[Schema], key: str) -> bool:
+        """Whether the packages put a key into a dictionary of one of the schemas, beside what is written down."""
+        return any(
+            schemas & ({self.literal(made) for made in self.tables.of(p)} | self.schemas(self.flow.unit(p), p.expr))
+            for p in self._filled.get(key, ())
+        )
+
+    @cached_property
+    def _filled(self) -> dict[str, list[Place]]:
+        out: dict[str, list[Place]] = {}
+        for unit in usage.cold_units(self.analysis):
+            for node in usage.own_nodes(unit):
+                for base, key in _put(node):
+                    out.setdefault(key, []).append(usage.place(unit, base))
         return out
+
+    def _lays_over(self, place: Place) -> bool:
+        """Whether a value that is laid over a table adds no key of its own: the content of a file, what a caller hands over."""
+        if isinstance(place.expr, ir.Call):
+            return bool(_LOADS.search(ir.last_name(place.expr.func))) and self._foreign(place)
+        params = place.fn.node.params if place.fn is not None else []
+        return _is_absent(place.expr) or (isinstance(place.expr, ir.Name) and any(p.name == place.expr.id for p in params))
+
+    def _laid(self, place: Place) -> Schema | None:
+        # `{**D, "key": ...}` declares its key beside those of D.
+        schema = self.literal(place)
+        if schema is not None and isinstance(place.expr, ir.Dict):
+            schema.closed = all(k is None or isinstance(k, ir.Constant) for k in place.expr.keys)
+        return schema
 
     def _anything(self, unit: Unit, expr: ir.Name) -> bool:
         """Whether a root name holds something of which nothing but that name is known: a file's content, a namespace, a parameter."""
@@ -405,10 +455,11 @@ class Configs(Kinds):
         return fn.node.name in BUILDING or is_validator(fn)
 
 
-def literal_or_parsed(expr: ir.Expr) -> bool:
-    """Whether an expression is a dictionary that is written down, or a call that parses arguments."""
+def _is_whole(expr: ir.Expr) -> bool:
+    # A dictionary that is written down in one place, or a call that parses arguments.
     called = expr.value if isinstance(expr, ir.Subscript) else expr
-    return isinstance(expr, ir.Dict) or (isinstance(called, ir.Call) and ir.last_name(called.func) in PARSED)
+    whole = isinstance(expr, ir.Dict) and None not in expr.keys
+    return whole or (isinstance(called, ir.Call) and ir.last_name(called.func) in PARSED)
 
 
 def is_display(expr: ir.Expr) -> bool:
@@ -418,6 +469,17 @@ def is_display(expr: ir.Expr) -> bool:
             return True
         return expr.func.id in ("list", "dict", "set", "deque", "OrderedDict") and not usage.positional(expr)
     return isinstance(expr, (ir.Sequence, ir.Comprehension, ir.Dict))
+
+
+def _put(node: ir.Node) -> Iterator[tuple[ir.Expr, str]]:
+    # `d["key"] = v`, `d.update(key=v)`, `d.update({"key": v})`
+    for target in stored(node):
+        if isinstance(target, ir.Subscript) and isinstance(target.index, ir.Constant) and isinstance(target.index.value, str):
+            yield target.value, target.index.value
+    if isinstance(node, ir.Call) and isinstance(node.func, ir.Attribute) and node.func.attr == "update":
+        for arg in node.args:
+            names = [arg.keyword] if arg.keyword else [name for name, _, _ in literal_entries(arg.value) or ()]
+            yield from ((node.func.value, name) for name in names if name is not None)
 
 
 def _is_text(expr: ir.Expr) -> bool:
@@ -449,6 +511,11 @@ def _is_plain(value: object) -> bool:
     if not isinstance(value, ExtInst) or value == NOTHING or value.name == "builtins.dict":
         return False
     return value.name.startswith(("builtins.", "pathlib.", "torch.", "os."))
+
+
+def _is_atom(value: object) -> bool:
+    # What is no container either.
+    return _is_plain(value) and not re.search(r"^builtins\.(list|tuple|set|frozenset|object|iter|type)", getattr(value, "name", ""))
 
 
 def configs_of(context: Context) -> Configs:
