@@ -135,6 +135,18 @@ def _read(name: str, made: str) -> Case:
     return Case(name, files)
 
 
+def _items(name: str, made: str) -> Case:
+    """Configuration is a dictionary of sections."""
+    merged = (
+        "def merged(base, extra):\n    out = copy.deepcopy(base)\n    for section, values in extra.items():\n"
+        "        out[section].update(values)\n    return out\n"
+    )
+    files = dict(_case(name, f"{made}\n{_RUN}", rest=merged).files)
+    read = "Result(self.best if self.config['train']['val_primary'] == 'k_loc' else 1.0"
+    files["pkg/train.py"] = _TRAIN.replace("Result(self.best", read)
+    return Case(name, files)
+
+
 def _other(name: str, value: str = "composite") -> Case:
     files = dict(_case(name, _COPY.replace("k_loc", value) + _RUN).files)
     files["pkg/choice.py"] = "def chosen(config, score, loss):\n    return score if config.val_primary == 'composite' else loss\n"
@@ -180,6 +192,8 @@ RULE = Rule(
         ),
         _read("a positional argument", "Config(Section(lr, 'k_loc'))"),
         _read("keywords handed on", "tuned(config, val_primary='k_loc')"),
+        _items("a merge of sections", "cfg = merged(config, {'train': {'lr': 0.1, 'val_primary': 'k_loc'}})"),
+        _items("an update by a mapping", "cfg = copy.deepcopy(config)\nchosen = {'val_primary': 'k_loc'}\ncfg['train'].update(chosen)"),
         _case("neutral arithmetic", _COPY + "return +Trainer(cfg).fit().objective * 1"),
         _case("notes of the trial", _COPY + "trial.user_attrs['lr'] = lr\nnotes = {}\nnotes['lr'] = lr\n" + _RUN),
     ),
@@ -205,6 +219,8 @@ RULE = Rule(
         _read("a section that is replaced afterwards", "replace(tuned(config, val_primary='k_loc'), train=Section(lr))"),
         _read("another positional argument", "Config(Section(lr, 'loss'))"),
         _read("keywords handed on without it", "tuned(config, lr=lr)"),
+        _items("a merge of sections without it", "cfg = merged(config, {'train': {'lr': 0.1}})"),
+        _items("an update by another mapping", "cfg = copy.deepcopy(config)\nchosen = {'lr': 0.1}\ncfg['train'].update(chosen)"),
         _read("another section", "config.replaced(**{'loss': {'val_primary': 'k_loc'}})"),
         _case(
             "what comes later wins",
