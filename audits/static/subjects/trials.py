@@ -433,14 +433,20 @@ def trial_functions(origins: Origins, roots: list[FunctionInfo]) -> list[Functio
     return list(dict.fromkeys(chosen)) or roots
 
 
-def handed_over(origins: Origins, trials: list[FunctionInfo], modules: list[ModuleInfo]) -> list[FunctionInfo]:
-    """The functions around the trials that are handed to `optimize` in their stead."""
-    found: list[FunctionInfo] = []
+def optimized(origins: Origins, modules: list[ModuleInfo]) -> Iterator[tuple[Place, list[FunctionInfo]]]:
+    """What is handed to each study's `optimize`, with the functions that it stands for."""
     for unit in [*origins.analysis.modules.values(), *origins.analysis.cold.values()]:
         for call in unit.calls if unit.module in modules else ():
-            if ir.last_name(call.func) == "optimize":
-                given = [a.value for a in call.args if a.keyword in (None, "func")][:1]
-                found += [f for g in given for f in _called(origins, Place(g, unit.module, unit.fn))]
+            own = any(isinstance(c, Func) and not c.weak for c in unit.calls[call])  # which hands it on to a study's
+            if ir.last_name(call.func) == "optimize" and not own:
+                for given in [a.value for a in call.args if a.keyword in (None, "func")][:1]:
+                    place = Place(given, unit.module, unit.fn)
+                    yield place, _called(origins, place)
+
+
+def handed_over(origins: Origins, trials: list[FunctionInfo], modules: list[ModuleInfo]) -> list[FunctionInfo]:
+    """The functions around the trials that are handed to `optimize` in their stead."""
+    found = [f for _, functions in optimized(origins, modules) for f in functions]
     wrappers = [f for f in dict.fromkeys(found) if f not in trials]
     return [f for f in wrappers if any(t in origins.flow.cold_path([f]) for t in trials)]
 
