@@ -209,7 +209,7 @@ RULE = Rule(
         ),
         _read("a positional argument", "Config(Section(lr, 'k_loc'))"),
         _read("keywords handed on", "tuned(config, val_primary='k_loc')"),
-        _case("a wrapped trial", _COPY + _RUN, rest="def tune(study, config):\n    study.optimize(lambda trial: objective(trial, config))\n"),
+        _case("a wrapped trial", _COPY + _RUN, rest="def tune(study, cfg):\n    study.optimize(lambda trial: objective(trial, cfg))\n"),
         _case(
             "a partial of the trial",
             _COPY + _RUN,
