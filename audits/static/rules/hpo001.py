@@ -114,8 +114,8 @@ def _fed(
                 if not own and what in _COUNTS and (len(literal.path) > 1 or abs(numeric(literal.place.expr) or 0) < _SIZE):
                     continue
                 yield what, literal, fn
-        for name, mapping, named in _unpacked(context.flow, sizes, module, fn, body):
-            yield from ((name, literal, fn) for literal in search.find(Place(mapping, module, fn), name, named=named))
+        for name, mapping, open_call in _unpacked(context.flow, sizes, module, fn, body):
+            yield from ((name, literal, fn) for literal in search.find(Place(mapping, module, fn), name, named=open_call))
 
 
 def context_text(place: Place) -> str:
@@ -242,7 +242,7 @@ def _unpacked(
             continue
         assert isinstance(node, ir.Call)
         callees = flow.callees(Place(node, module, fn))
-        plain = sum(a.keyword is None for a in node.args)
+        plain = sum(a.keyword is None and not a.star for a in node.args)
         taken = {a.keyword for a in node.args}
         known = [c for c in callees if isinstance(c, Cls) or (isinstance(c, Func) and not c.weak)]
         free = {n for names in _signatures(known, keywords=True) for n in names[plain:]}
@@ -279,9 +279,8 @@ def _subset_sinks(
                 yield from ((f"{name}.{a.keyword}", a.value) for a in node.args if a.keyword in ("indices", "lengths", "num_samples"))
             if own:
                 yield from _passed(flow.callees(Place(node, module, fn)), node, _COUNTS.difference(sizes))
-        elif own and isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and _mentions_data(node.value):
-            bounds = (node.index.lower, node.index.upper, node.index.step)
-            yield from (("a slice of data", b) for b in bounds if b is not None and numeric(b) not in _NEUTRAL)
+        elif own and isinstance(node, ir.Subscript) and _mentions_data(node.value):
+            yield from (("a slice of data", b) for b in _bounds_of(node.index))
         elif own and isinstance(node, (ir.For, ir.While, ir.CompFor)):
             yield from _stopped(node)
 
@@ -289,10 +288,17 @@ def _subset_sinks(
 def _item_slices(origins: Origins, module: ModuleInfo, fn: FunctionInfo | None, body: list[ir.Node]) -> Iterator[tuple[str, ir.Expr]]:
     """The bounds of slices of what other names hold: `{k: v[:2_048] for k, v in train.items()}`."""
     for node in body:
-        if isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and not _mentions_data(node.value):
+        bounds = _bounds_of(node.index) if isinstance(node, ir.Subscript) and not _mentions_data(node.value) else []
+        if bounds and isinstance(node, ir.Subscript):
             what = _of_data(origins, Place(node.value, module, fn))
-            bounds = (node.index.lower, node.index.upper, node.index.step) if what else ()
-            yield from ((what, b) for b in bounds if b is not None and numeric(b) not in _NEUTRAL)
+            yield from ((what, b) for b in bounds if what)
+
+
+def _bounds_of(index: ir.Expr) -> list[ir.Expr]:
+    # Those of the rows, in `x[:n]` and in `x[:n, :]`.
+    rows = index.items[0] if isinstance(index, ir.Sequence) and index.items else index
+    bounds = (rows.lower, rows.upper, rows.step) if isinstance(rows, ir.Slice) else ()
+    return [b for b in bounds if b is not None and numeric(b) not in _NEUTRAL]
 
 
 def _of_data(origins: Origins, place: Place) -> str:
@@ -479,6 +485,11 @@ _INVALID = (
     _case("a slice of each item", "return fit(data={k: v[:2_048] for k, v in data.items()})"),
     _case("a slice of each item in a loop", "part = {}\n    for key, rows in data.items():\n        part[key] = rows[:2_048]\n"
           "    return fit(data=part)"),
+    _case("a slice of the rows of each item", "return fit(data=[v[:2_048, :] for v in data.values()])"),
+    _case("a table of shares", "return fit(**{f'n_{k}': int(SHARES[k] * manifest[k]) for k in SHARES})",
+          before="SHARES = {'train': 0.1, 'val': 0.2}\n"),
+    _case("keys of a tuple, for a constructor", "return Plan(cfg, **{k: 3_000 for k in ('n_train',)})",
+          before="class Plan:\n    def __init__(self, cfg, n_train=None):\n        self.size = n_train\n"),
     _case("a slice in a helper", "return fit(data=first(data))", before="def first(rows):\n    return rows[:2_048]\n"),
     _case("counts of a class called Manifest", "return fit(n_train=Manifest.read('x').counts['train'])",
           before="from pkg.store import Manifest\n", store=_STORE.format("80_000")),

@@ -73,6 +73,8 @@ class LiteralSearch:
         if isinstance(expr, ir.Subscript) and isinstance(expr.index, ir.Slice):
             bounds = [b for b in (expr.index.lower, expr.index.upper, expr.index.step) if b is not None]
             following += [self.origins.to(demand, b, ()) for b in bounds]
+        elif isinstance(expr, ir.Subscript) and following and all(self._lacks(d) for d in following):
+            following = [self.origins.to(demand, expr.value, (ELEMENT, *demand.path))]
         elif isinstance(expr, ir.Comprehension) and not demand.path:
             following += [self.origins.to(demand, c.iter, ()) for c in expr.clauses]
         elif isinstance(expr, ir.Call) and answer.kind == "outside":
@@ -85,6 +87,10 @@ class LiteralSearch:
             elif name != "len" and not demand.path:
                 following += held(self.origins, demand, expr)
         return following
+
+    def _lacks(self, demand: Demand) -> bool:
+        # Then what is taken for the key is none of the table's: in `for k in table`, the analysis takes k for its values.
+        return demand.path[:1] != (ELEMENT,) and bool(demand.path) and self.origins.has_item(demand) is False
 
     def _under_other_keys(self, demand: Demand, *, named: bool) -> set[int]:
         """The values that a mapping of computed keys holds under other keys than the one that is asked for."""
