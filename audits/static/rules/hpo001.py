@@ -9,8 +9,10 @@ from collections.abc import Container, Iterable, Iterator
 from audits.static.analysis.reach import entry_functions
 from audits.static.analysis.values import Cls, Func
 from audits.static.context import Context
-from audits.static.dataflow.demands import field_names
+from audits.static.dataflow.backwards import NEAR
+from audits.static.dataflow.demands import ELEMENT, Answer, Demand, field_names
 from audits.static.dataflow.flow import Flow, Place, pairs_of
+from audits.static.dataflow.origins import Origins
 from audits.static.dataflow.primary_values import is_read
 from audits.static.findings import Finding, Step
 from audits.static.rules.base import Case, Rule
@@ -27,7 +29,8 @@ data in the `hpo.modules`, is followed backwards through variables, helpers, def
 subsets in all that a trial reaches, and what a loop over data is cut short by. It must end in configuration or the
 manifest; a literal number on the way is a finding, with the path to it. The neutral 0 and 1 are allowed inside an
 expression (`max(1, n)`, `n - 1`), not as the whole value. Conditions, keys and plain indices are not part of the
-flow. Fields of configuration classes end the search: there a default is configuration.
+flow. Fields of configuration classes end the search: there a default is configuration. What a manifest holds is followed
+to what reads it. A mapping that `**` unpacks counts for each size that the call may take from it, whatever computes its keys.
 """
 _COUNTS = frozenset(
     [
@@ -49,6 +52,7 @@ _COUNTS = frozenset(
 )
 _KEYED = frozenset({"setdefault", "get", "pop", "getattr", "set", "override"})
 _SIZE = 100  # below it a literal for a word as general as `count`, outside the search's modules, is no dataset size
+_PERHAPS = "a slice of what may be data"  # where a small literal may be the width of a text
 _ONLY_DATA = frozenset({"Subset", "random_split", "RandomSampler", "SubsetRandomSampler", "WeightedRandomSampler"})
 _SUBSETS = {
     "RandomSampler": 2, "SubsetRandomSampler": 0, "WeightedRandomSampler": 1, "Subset": 1, "random_split": 1, "islice": 1, "take": 0,
@@ -102,11 +106,16 @@ def _fed(
             # Elsewhere a variable that shares its name with a size argument is anything; what is passed is a size.
             body = [n for n in body if not isinstance(n, (ir.Assign, ir.AugAssign))]
         named = _named_sinks(context.flow, sizes, module, fn, body)
-        for what, value in [*named, *_subset_sinks(context.flow, sizes, module, fn, body, own)]:
+        parts = _item_slices(context.origins, module, fn, body) if own else ()
+        for what, value in [*named, *_subset_sinks(context.flow, sizes, module, fn, body, own), *parts]:
             for literal in search.find(Place(value, module, fn)):
+                if what == _PERHAPS and abs(numeric(literal.place.expr) or 0) < _SIZE:
+                    continue
                 if not own and what in _COUNTS and (len(literal.path) > 1 or abs(numeric(literal.place.expr) or 0) < _SIZE):
                     continue
                 yield what, literal, fn
+        for name, mapping, open_call in _unpacked(context.flow, sizes, module, fn, body):
+            yield from ((name, literal, fn) for literal in search.find(Place(mapping, module, fn), name, named=open_call))
 
 
 def context_text(place: Place) -> str:
@@ -197,14 +206,18 @@ def _passed(callees: Iterable[object], node: ir.Call, sizes: Container[str]) -> 
         yield _text(node.args[1].value), node.args[2].value
 
 
-def _signatures(callees: Iterable[object]) -> Iterator[list[str]]:
-    """The positional parameters of what is called, without the receiver."""
+def _signatures(callees: Iterable[object], *, keywords: bool = False) -> Iterator[list[str]]:
+    """The positional parameters of what is called, without the receiver; those that are passed by keyword only come last, if wanted."""
     for callee in callees:
         if isinstance(callee, Func) and not callee.weak:
-            yield [p.name for p in callee.fn.positional][1 if callee.bound else 0 :]
+            yield _parameters(callee.fn, keywords=keywords)[1 if callee.bound else 0 :]
         elif isinstance(callee, Cls):
             init = callee.cls.module.functions.get(f"{callee.cls.qualname}.__init__")
-            yield [p.name for p in init.positional][1:] if init is not None else field_names(callee.cls)
+            yield _parameters(init, keywords=keywords)[1:] if init is not None else field_names(callee.cls)
+
+
+def _parameters(fn: FunctionInfo, *, keywords: bool) -> list[str]:
+    return [p.name for p in (fn.node.params if keywords else fn.positional) if p.kind not in ("*", "**")]
 
 
 def _spread(flow: Flow, place: Place, node: ir.Call, sizes: Container[str]) -> Iterator[tuple[str, ir.Expr]]:
@@ -217,6 +230,25 @@ def _spread(flow: Flow, place: Place, node: ir.Call, sizes: Container[str]) -> I
             for names in _signatures(flow.callees(place)):
                 yield from ((n, v) for n, v in zip(names[start:], items, strict=False) if n.lower() in sizes)
             break
+
+
+def _unpacked(
+    flow: Flow, sizes: tuple[str, ...], module: ModuleInfo, fn: FunctionInfo | None, body: list[ir.Node]
+) -> Iterator[tuple[str, ir.Expr, bool]]:
+    """Each mapping that `**` unpacks with a size that it may hold; and whether it must name it, as where nothing says what is called."""
+    for node in body:
+        spread = [a.value for a in node.args if a.star == "**"] if isinstance(node, ir.Call) else []
+        if not spread:
+            continue
+        assert isinstance(node, ir.Call)
+        callees = flow.callees(Place(node, module, fn))
+        plain = sum(a.keyword is None and not a.star for a in node.args)
+        taken = {a.keyword for a in node.args}
+        known = [c for c in callees if isinstance(c, Cls) or (isinstance(c, Func) and not c.weak)]
+        free = {n for names in _signatures(known, keywords=True) for n in names[plain:]}
+        for name in sizes:
+            if name not in taken and (name in free or not known):
+                yield from ((name, mapping, name not in free) for mapping in spread)
 
 
 def _is_key(key: ir.Expr, sizes: Container[str]) -> bool:
@@ -247,11 +279,44 @@ def _subset_sinks(
                 yield from ((f"{name}.{a.keyword}", a.value) for a in node.args if a.keyword in ("indices", "lengths", "num_samples"))
             if own:
                 yield from _passed(flow.callees(Place(node, module, fn)), node, _COUNTS.difference(sizes))
-        elif own and isinstance(node, ir.Subscript) and isinstance(node.index, ir.Slice) and _mentions_data(node.value):
-            bounds = (node.index.lower, node.index.upper, node.index.step)
-            yield from (("a slice of data", b) for b in bounds if b is not None and numeric(b) not in _NEUTRAL)
+        elif own and isinstance(node, ir.Subscript) and _mentions_data(node.value):
+            yield from (("a slice of data", b) for b in _bounds_of(node.index))
         elif own and isinstance(node, (ir.For, ir.While, ir.CompFor)):
             yield from _stopped(node)
+
+
+def _item_slices(origins: Origins, module: ModuleInfo, fn: FunctionInfo | None, body: list[ir.Node]) -> Iterator[tuple[str, ir.Expr]]:
+    """The bounds of slices of what other names hold: `{k: v[:2_048] for k, v in train.items()}`."""
+    for node in body:
+        bounds = _bounds_of(node.index) if isinstance(node, ir.Subscript) and not _mentions_data(node.value) else []
+        if bounds and isinstance(node, ir.Subscript):
+            what = _of_data(origins, Place(node.value, module, fn))
+            yield from ((what, b) for b in bounds if what)
+
+
+def _bounds_of(index: ir.Expr) -> list[ir.Expr]:
+    # Those of the rows, in `x[:n]` and in `x[:n, :]`.
+    rows = index.items[0] if isinstance(index, ir.Sequence) and index.items else index
+    bounds = (rows.lower, rows.upper, rows.step) if isinstance(rows, ir.Slice) else ()
+    return [b for b in bounds if b is not None and numeric(b) not in _NEUTRAL]
+
+
+def _of_data(origins: Origins, place: Place) -> str:
+    """Whether a value is an item of data, or what a variable holds whose name may say data and may say anything; "" for neither."""
+    found = [""]
+
+    def visit(demand: Demand, answer: Answer) -> bool:
+        expr, path = demand.expr, demand.path
+        if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute) and _mentions_data(expr.func.value):
+            if (expr.func.attr, path) in (("values", (ELEMENT,)), ("items", (ELEMENT, ("item", 1)))):
+                found[0] = "a slice of data"
+                return False
+        if not path and isinstance(expr, (ir.Name, ir.Attribute, ir.Subscript)) and _mentions_data(expr):
+            found[0] = found[0] or _PERHAPS
+        return answer.kind == "moved" and found[0] != "a slice of data"
+
+    origins.walk(Demand(place), visit, NEAR)
+    return found[0]
 
 
 def _stopped(node: ir.For | ir.While | ir.CompFor) -> Iterator[tuple[str, ir.Expr]]:
@@ -291,6 +356,11 @@ _SETTINGS = {
     "hpo": {"modules": ["pkg.hpo"], "size-arguments": ["n_train", "n_val"], "objective": "pkg.hpo:objective"},
     "config": {"roots": ["config", "cfg"]},
 }
+_STORE = (
+    "import json\nfrom dataclasses import dataclass\n@dataclass\nclass Manifest:\n    counts: dict\n    @classmethod\n"
+    "    def read(cls, path):\n        with open(path) as stream:\n            document = json.load(stream)\n"
+    "        return cls({{name: int({}) for name, split in document['splits'].items()}})\n"
+)
 _TRAIN = "def fit(n_train, n_val=None):\n    return n_train\n"
 
 
@@ -324,6 +394,16 @@ _VALID = (
     _case("a loop that is counted", "rows = []\n    for i, row in enumerate(data):\n        if i >= cfg.hpo.n:\n            break\n"
           "        rows.append(row)\n    return fit(data=rows)"),
     _case("the batch size of a loader", "loader = DataLoader(data, 64)\n    return fit(n_train=len(loader.dataset))"),
+    _case("items of computed keys", "return fit(**sizes(cfg, manifest))", before="def sizes(cfg, manifest):\n"
+          "    return {f'n_{name}': max(1, round(cfg.hpo.f * manifest[name])) for name in ('train', 'val')}\n"),
+    _case("literals under other computed keys", "return fit(len(data), **{f'w_{name}': 300 for name in ('loc', 'rank')})"),
+    _case("literals under other keys of a loop", "opts = {}\n    for name in ('lr', 'width'):\n        opts[name] = 300\n"
+          "    return fit(len(data), **opts)"),
+    _case("unknown keys of a library's call", "plot(data, **{name: 300 for name in cfg.styles})\n    return fit(n_train=len(data))"),
+    _case("the whole of each item", "return fit(data={k: v[:] for k, v in data.items()})"),
+    _case("the start of a name", "return fit(data={k[:12]: v for k, v in data.items()})"),
+    _case("counts that a reader takes from a file", "return fit(n_train=Manifest.read('x').counts['train'])",
+          before="from pkg.store import Manifest\n", store=_STORE.format("split['scenes']")),
     _case("the last of a list", "return fit(n_train=manifest.counts[-1])"),
 )  # fmt: skip
 _INVALID = (
@@ -394,6 +474,27 @@ _INVALID = (
           "class Plan(metaclass=Meta):\n    pass\n"),
     _case("a descriptor", "return fit(n_train=Plan().size(cfg))", before="def fixed(cfg):\n    return 80_000\nclass Size:\n"
           "    def __get__(self, instance, owner):\n        return fixed\nclass Plan:\n    size = Size()\n"),
+    _case("formatted keys of a comprehension", "return fit(**{f'n_{name}': round(0.1 * manifest[name]) for name in ('train', 'val')})"),
+    _case("joined keys that a loop fills", "sizes = {}\n    for name in ('train', 'val'):\n        sizes['n_' + name] = 3_000\n"
+          "    return fit(**sizes)"),
+    _case("keys of a tuple", "return replace(cfg.data, **{k: 3_000 for k in ('n_train', 'n_val')})"),
+    _case("one value for many keys", "return fit(**dict.fromkeys(('n_train', 'n_val'), 3_000))"),
+    _case("a fraction of the environment under computed keys", "return fit(**sizes(manifest))",
+          before="import os\ndef sizes(manifest):\n    part = float(os.environ.get('PART', '0.05'))\n"
+          "    return {f'n_{k}': int(part * v) for k, v in manifest.items()}\n"),
+    _case("a slice of each item", "return fit(data={k: v[:2_048] for k, v in data.items()})"),
+    _case("a slice of each item in a loop", "part = {}\n    for key, rows in data.items():\n        part[key] = rows[:2_048]\n"
+          "    return fit(data=part)"),
+    _case("a slice of the rows of each item", "return fit(data=[v[:2_048, :] for v in data.values()])"),
+    _case("a table of shares", "return fit(**{f'n_{k}': int(SHARES[k] * manifest[k]) for k in SHARES})",
+          before="SHARES = {'train': 0.1, 'val': 0.2}\n"),
+    _case("keys of a tuple, for a constructor", "return Plan(cfg, **{k: 3_000 for k in ('n_train',)})",
+          before="class Plan:\n    def __init__(self, cfg, n_train=None):\n        self.size = n_train\n"),
+    _case("a slice in a helper", "return fit(data=first(data))", before="def first(rows):\n    return rows[:2_048]\n"),
+    _case("counts of a class called Manifest", "return fit(n_train=Manifest.read('x').counts['train'])",
+          before="from pkg.store import Manifest\n", store=_STORE.format("80_000")),
+    _case("a count that the manifest's reader falls back on", "return fit(n_train=Manifest.read('x').counts['train'])",
+          before="from pkg.store import Manifest\n", store=_STORE.format("split.get('scenes', 80_000)")),
     _case("a field", "return Plan(cfg).run()", before="class Plan:\n    def __init__(self, cfg):\n        self.size = 80_000\n"
           "    def run(self):\n        return fit(n_train=self.size)\n"),
 )  # fmt: skip

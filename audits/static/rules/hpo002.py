@@ -175,6 +175,18 @@ def _study(name: str, arguments: str, before: str = "") -> Case:
     return _case(name, study=f"{before}def main():\n    return optuna.create_study({arguments})\n")
 
 
+def _tracked(name: str, kept: str) -> Case:
+    tools = (
+        "from dataclasses import dataclass\n@dataclass\nclass Best:\n    value: float = 9.0\n    def update(self, value):\n"
+        f"        if value < self.value:\n            self.value = {kept}\n"
+        "class Trainer:\n    def evaluate(self):\n        return {'score': (1 - self.blend) * self.error, 'loss': -self.gain}\n"
+        "    def fit(self):\n        best = Best()\n        best.update(self.evaluate()[self.key])\n        return best\n"
+        "def helper(x):\n    return float(x)\n"
+    )
+    made = _case(name, "return trainer.fit().value", tools=tools)
+    return Case(name, made.files, {"selection": {"trainer": "pkg.tools:Trainer.fit", "primary-key": "key"}})
+
+
 _FLIPPING = "class Trainer:\n    def fit(self):\n        return 1.0\ndef helper(x):\n    return -x\n"
 RULE = Rule(
     code="HPO002",
@@ -209,6 +221,7 @@ RULE = Rule(
                 "def helper(x):\n    return float(x)\n"
             ),
         ),
+        _tracked("what a tracker that fit() returns is given", "value"),
     ),
     invalid=(
         _study("no direction", ""),
@@ -225,6 +238,7 @@ RULE = Rule(
         _study("through a dictionary", "**OPTIONS", "OPTIONS = {'direction': 'maximize'}  # lower is better\n"),
         _case("no study at all", study=""),
         _case("negated", "return -trainer.fit()"),
+        _tracked("negated by a tracker that fit() returns", "-value"),
         _case("negated variable", "score = trainer.fit()\n    value = -score\n    return value"),
         _case("subtracted from one", "return 1 - trainer.fit()"),
         _case("negated in place", "value = trainer.fit()\n    value *= -1\n    return value"),

@@ -11,14 +11,15 @@ from audits.static.dataflow.origins import Answer, Demand
 from audits.static.findings import Finding, Step
 from audits.static.rules.base import Case, Rule
 from audits.static.source import ir
-from audits.static.source.project import FunctionInfo
-from audits.static.subjects.trials import Trials
+from audits.static.source.project import FunctionInfo, ModuleInfo
+from audits.static.subjects.trials import Trials, inside, optimized
 
 MANUAL = """\
 A search is only as good as the number that it is told. From the trial function of `hpo.objective` (the function
 itself, one inside it, or the object that it returns) this rule follows the returned value backwards through helpers:
 on every way it must be what `selection.trainer` (or a method named fit) returned - the number, or the best value of a
-result - or infinity for a trial that failed; a loss, another field, a constant or a sum of things is a finding. What
+result - or infinity for a trial that failed; a loss, another field, a constant or a sum of things is a finding. What a study of
+`hpo.modules` is given to optimise must be the trial, or return its value. What
 that fit() was called on and with must set `selection.primary-key` literally to a value that means the score on
 every way ("k_loc" or "metrics", or what the code compares the key with, limits it to, or else has as its default):
 by keyword, dictionary key, dotted key, command-line text, or by writing to a copy; where what fit() runs reads the key,
@@ -41,6 +42,7 @@ def check(context: Context) -> Iterable[Finding]:
     origins.only = lambda fn: fn in search.reached
     try:
         found = [f for trial in search.trials for f in _faults(search, trial)]
+        found += _others(search, context.project.in_modules(settings.hpo_modules))
         for at, written in search.writes():
             if search.shared(written):
                 found.append((at, "a trial writes to shared configuration; it must work on its own copy", ()))
@@ -70,6 +72,21 @@ def _faults(search: Trials, trial: FunctionInfo) -> Iterator[tuple[Place, str, t
         if not search.is_best(demand):
             yield demand.place, f"a trial returns {demand.path[0][1]!r} of fit()'s result, which is not its best value", demand.trail
         yield from _primary(search, demand)
+
+
+def _others(search: Trials, modules: list[ModuleInfo]) -> Iterator[tuple[Place, str, tuple[Step, ...]]]:
+    """What a study optimises other than the trial's value."""
+    origins = search.origins
+    for place, functions in optimized(origins, modules):
+        for fn in functions:
+            if fn in search.trials or inside(fn, search.trials):
+                continue
+            if not any(t in origins.flow.cold_path([fn]) for t in search.trials):
+                yield place, f"a study optimises {fn.node.name}, which does not run the objective", ()
+                continue
+            for demand, answer in search.returned(fn):
+                if answer.kind != "fit":
+                    yield demand.place, f"a trial's value must be what fit() returned, got {_what(answer)}", demand.trail
 
 
 def _primary(search: Trials, demand: Demand) -> Iterator[tuple[Place, str, tuple[Step, ...]]]:
@@ -135,6 +152,18 @@ def _read(name: str, made: str) -> Case:
     return Case(name, files)
 
 
+def _items(name: str, made: str) -> Case:
+    """Configuration is a dictionary of sections."""
+    merged = (
+        "def merged(base, extra):\n    out = copy.deepcopy(base)\n    for section, values in extra.items():\n"
+        "        out[section].update(values)\n    return out\n"
+    )
+    files = dict(_case(name, f"{made}\n{_RUN}", rest=merged).files)
+    read = "Result(self.best if self.config['train']['val_primary'] == 'k_loc' else 1.0"
+    files["pkg/train.py"] = _TRAIN.replace("Result(self.best", read)
+    return Case(name, files)
+
+
 def _other(name: str, value: str = "composite") -> Case:
     files = dict(_case(name, _COPY.replace("k_loc", value) + _RUN).files)
     files["pkg/choice.py"] = "def chosen(config, score, loss):\n    return score if config.val_primary == 'composite' else loss\n"
@@ -180,6 +209,14 @@ RULE = Rule(
         ),
         _read("a positional argument", "Config(Section(lr, 'k_loc'))"),
         _read("keywords handed on", "tuned(config, val_primary='k_loc')"),
+        _case("a wrapped trial", _COPY + _RUN, rest="def tune(study, cfg):\n    study.optimize(lambda trial: objective(trial, cfg))\n"),
+        _case(
+            "a partial of the trial",
+            _COPY + _RUN,
+            rest="from functools import partial\ndef tune(study, config):\n    study.optimize(partial(objective, config=config))\n",
+        ),
+        _items("a merge of sections", "cfg = merged(config, {'train': {'lr': 0.1, 'val_primary': 'k_loc'}})"),
+        _items("an update by a mapping", "cfg = copy.deepcopy(config)\nchosen = {'val_primary': 'k_loc'}\ncfg['train'].update(chosen)"),
         _case("neutral arithmetic", _COPY + "return +Trainer(cfg).fit().objective * 1"),
         _case("notes of the trial", _COPY + "trial.user_attrs['lr'] = lr\nnotes = {}\nnotes['lr'] = lr\n" + _RUN),
     ),
@@ -205,6 +242,14 @@ RULE = Rule(
         _read("a section that is replaced afterwards", "replace(tuned(config, val_primary='k_loc'), train=Section(lr))"),
         _read("another positional argument", "Config(Section(lr, 'loss'))"),
         _read("keywords handed on without it", "tuned(config, lr=lr)"),
+        _case("another objective", _COPY + _RUN, rest="def other(trial):\n    return 0.0\ndef tune(study):\n    study.optimize(other)\n"),
+        _case(
+            "a wrapper that adds to the value",
+            _COPY + _RUN,
+            rest="def tune(study, cfg):\n    study.optimize(lambda trial: objective(trial, cfg) + trial.number)\n",
+        ),
+        _items("a merge of sections without it", "cfg = merged(config, {'train': {'lr': 0.1}})"),
+        _items("an update by another mapping", "cfg = copy.deepcopy(config)\nchosen = {'lr': 0.1}\ncfg['train'].update(chosen)"),
         _read("another section", "config.replaced(**{'loss': {'val_primary': 'k_loc'}})"),
         _case(
             "what comes later wins",

@@ -32,6 +32,7 @@ class Signs:
     def __init__(self, origins: Origins, trials: Trials) -> None:
         self.origins = origins
         self.trials = trials
+        self.training = set(origins.flow.cold_path(trials.fits)).difference(trials.trials)
 
     def flips(self, trial: FunctionInfo) -> Iterator[Demand]:
         """The expressions that turn the value, from what a trial returns back to the best value that the trainer keeps."""
@@ -40,7 +41,8 @@ class Signs:
         def visit(demand: Demand, answer: Answer) -> bool | Iterable[Demand]:
             operand = self._flipped(demand)
             trained = self._trained(demand)
-            if operand is not None and not self._constant(operand) and (not trained or self._is_best(operand)):
+            computes = trained or self._in_training(demand)
+            if operand is not None and not self._constant(operand) and (not computes or self._is_best(operand)):
                 found.append(demand)
             if trained and isinstance(demand.expr, ir.Attribute):
                 return self._in_trainer(demand, answer)
@@ -65,6 +67,14 @@ class Signs:
                 return True
             frame = frame.outer
         return demand.place.fn is not None and demand.place.fn in self.trials.fits
+
+    def _in_training(self, demand: Demand) -> bool:
+        """Whether the calls around an expression, as far as they are known, start in what fit() runs: there losses are computed."""
+        outermost = demand.place.fn
+        frame: Frame | None = demand.frame
+        while frame is not None:
+            outermost, frame = frame.caller.fn, frame.outer
+        return outermost in self.training
 
     def _flipped(self, demand: Demand) -> Demand | None:
         """What an expression turns: negated, subtracted from something else, or divided by."""

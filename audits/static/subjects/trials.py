@@ -128,6 +128,8 @@ class Trials:
             if demand.path and (answer.kind == "parameter" or self._own_parameter(demand)):
                 results.append(False)
             elif answer.kind == "moved":
+                if self._merged_into(demand):
+                    results.append(None)
                 return True
             elif isinstance(demand.expr, ir.Constant) and not demand.path:
                 declared = place.fn is None and self._is_default(place)
@@ -143,6 +145,16 @@ class Trials:
             return None
         wrong = next((r for r in results if isinstance(r, Place)), None)
         return wrong if wrong is not None else all(r is True for r in results)
+
+    def _merged_into(self, demand: Demand) -> bool:
+        # `out[section].update(values)`: the part that is asked for may have been written under a key that is not known.
+        expr = demand.expr
+        if not isinstance(expr, ir.Name) or len(demand.path) < 2:
+            return False
+        steps = [rf"({re.escape(step_text(s))}|\[\*\])" for s in demand.path]
+        pattern = re.compile(re.escape(expr.id) + steps[0] + steps[1] + "".join(f"({s}" for s in steps[2:]) + ")?" * len(steps[2:]))
+        env = self.origins.reaching(demand.place).envs.get(id(expr), {})
+        return any("[*]" in name and pattern.fullmatch(name) for name in env)
 
     def _is_default(self, place: Place) -> bool:
         # `val_primary: str = "k_loc"` in a class.
@@ -279,6 +291,9 @@ class Trials:
             if name.startswith(expr.id) and name[len(expr.id) : len(expr.id) + 1] in (".", "["):
                 values = [d for d in alternatives if d is not BASE and d.expr is not None]
                 whole = BASE not in alternatives
+                merged = [d.expr for d, guards in alternatives.items() if d.expr is not None and _is_update(d.node) and not guards]
+                if any(self.sets_primary(self._part(demand, e), 8) is True for e in merged):
+                    return True
                 if name.endswith(endings):
                     for definition in values:
                         assert definition.expr is not None
@@ -418,14 +433,20 @@ def trial_functions(origins: Origins, roots: list[FunctionInfo]) -> list[Functio
     return list(dict.fromkeys(chosen)) or roots
 
 
-def handed_over(origins: Origins, trials: list[FunctionInfo], modules: list[ModuleInfo]) -> list[FunctionInfo]:
-    """The functions around the trials that are handed to `optimize` in their stead."""
-    found: list[FunctionInfo] = []
+def optimized(origins: Origins, modules: list[ModuleInfo]) -> Iterator[tuple[Place, list[FunctionInfo]]]:
+    """What is handed to each study's `optimize`, with the functions that it stands for."""
     for unit in [*origins.analysis.modules.values(), *origins.analysis.cold.values()]:
         for call in unit.calls if unit.module in modules else ():
-            if ir.last_name(call.func) == "optimize":
-                given = [a.value for a in call.args if a.keyword in (None, "func")][:1]
-                found += [f for g in given for f in _called(origins, Place(g, unit.module, unit.fn))]
+            own = any(isinstance(c, Func) and not c.weak for c in unit.calls[call])  # which hands it on to a study's
+            if ir.last_name(call.func) == "optimize" and not own:
+                for given in [a.value for a in call.args if a.keyword in (None, "func")][:1]:
+                    place = Place(given, unit.module, unit.fn)
+                    yield place, _called(origins, place)
+
+
+def handed_over(origins: Origins, trials: list[FunctionInfo], modules: list[ModuleInfo]) -> list[FunctionInfo]:
+    """The functions around the trials that are handed to `optimize` in their stead."""
+    found = [f for _, functions in optimized(origins, modules) for f in functions]
     wrappers = [f for f in dict.fromkeys(found) if f not in trials]
     return [f for f in wrappers if any(t in origins.flow.cold_path([f]) for t in trials)]
 
@@ -480,6 +501,10 @@ def _merged_over(expr: ir.Expr) -> set[int]:
 def _name(expr: ir.Expr) -> str:
     found = access(expr)
     return "".join([found[0], *(step_text(s) for s in found[1])]) if found is not None else ir.last_name(expr)
+
+
+def _is_update(node: ir.Node | None) -> bool:
+    return isinstance(node, ir.Call) and ir.last_name(node.func) == "update"
 
 
 def _unwrapped(expr: ir.Expr) -> ir.Expr:
