@@ -126,10 +126,10 @@ class _Outcome:
     asked: dict[str, bool]
 
 
-def _outcome(context: Context, code: str) -> _Outcome:
+def _outcome(context: Context, rules: dict[str, Rule], code: str) -> _Outcome:
     started = time.perf_counter()
     try:
-        found = tuple(all_rules()[code].check(context))
+        found = tuple(rules[code].check(context))
     except RecursionError:
         found = None
     return _Outcome(found, time.perf_counter() - started, context.project.asked)
@@ -140,8 +140,9 @@ def _check(report: Report, rules: list[Rule], context: Context, today: dt.date, 
     stopped: list[str] = []
     if processes > 1:
         _ = context.flow, context.origins  # what several rules ask is worked out before they part
-    codes = sorted((r.code for r in rules), key=lambda c: (c not in _LONGEST, c))
-    for code, outcome in shared.results(codes, partial(_outcome, context), processes=processes).items():
+    by_code = {r.code: r for r in rules}
+    codes = sorted(by_code, key=lambda c: (c not in _LONGEST, c))
+    for code, outcome in shared.results(codes, partial(_outcome, context, by_code), processes=processes).items():
         report.timings_s[code] = outcome.seconds
         context.project.asked |= outcome.asked
         found += outcome.findings or ()
