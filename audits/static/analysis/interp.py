@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from audits.static.analysis import externals, lookup, operators, statements
@@ -74,9 +74,12 @@ class Interp:
         """The values of a cell; the unit runs again when they grow."""
         return self.a.read(self.unit, key)
 
-    def push_name(self, scope: Scope, name: str, values: Iterable[Value], hot: bool | None = None) -> None:
+    def push_name(self, scope: Scope, name: str, values: Collection[Value], hot: bool | None = None) -> None:
         """Extend the cell of a name."""
-        self.a.push(self.a.name_key(scope, name, hot=self.hot if hot is None else hot), values)
+        key = self.a.name_key(scope, name, hot=self.hot if hot is None else hot)
+        self.a.push(key, values)
+        if TEXT in values:
+            self.a.push(("text", *key), (TEXT,))  # some text that is given, not only said by an annotation
 
     def or_unknown(self, values: Values) -> Values:
         """`values`; nothing becomes unknown once the unit has settled, and until then means 'not known yet'."""
@@ -266,6 +269,8 @@ class Interp:
             values = frozenset(self.read(*self.a.name_key(found, node.id, hot=True)))
             if owner not in self.a.hot or owner not in self.a.decorators:
                 values |= self.read(*self.a.name_key(found, node.id, hot=False))
+        if TEXT in values and self._only_said(node, found, values):
+            values -= {TEXT}
         if (WIDE in values or (UNKNOWN in values and len(values) > 1)) and owner is not None:
             for param in owner.node.params:
                 if param.name == node.id and self.a.declared.get(param):
@@ -273,6 +278,12 @@ class Interp:
         if not values and node.id in _MODULE_NAMES | {"__path__", "__all__", "__spec__", "__package__"}:
             return frozenset((TEXT,))
         return self.or_unknown(values)
+
+    def _only_said(self, node: ir.Name, found: Scope, values: Values) -> bool:
+        # That a parameter is some text is said by its annotation only, and literals are passed, or what is passed is not known yet.
+        if values & {UNKNOWN, WIDE} or (self.unit.settled and not any(isinstance(v, Const) for v in values)):
+            return False
+        return not any(self.read("text", *self.a.name_key(found, node.id, hot=hot)) for hot in {self.hot, False})
 
     def _undefined(self, node: ir.Name, scope: Scope) -> Values:
         values, outside = lookup.from_stars(self, scope.module, node.id)

@@ -221,6 +221,27 @@ def _bind(i: Interp, found: Values, *, bound: bool) -> Values:
     return frozenset(out)
 
 
+def _given(i: Interp, found: Values, receiver: Inst | Cls, name: str) -> Values:
+    # A descriptor stands for what its getter gives.
+    if "__get__" not in i.a.project.methods_named:
+        return found
+    out: set[Value] = set()
+    for value in found:
+        getters = methods(i, value.cls, "__get__", exact=value.exact) if isinstance(value, Inst) else []
+        for fn in getters:
+            i.record((Func(fn, bound=True),), i.unit.fn.node if i.unit.fn else fn.node, "callee")
+            given = ({receiver}, {Cls(receiver.cls)}) if isinstance(receiver, Inst) else ({ExtInst("builtins.None")}, {receiver})
+            for param, values in zip(fn.positional[1:], given, strict=False):
+                i.push_name(fn.scope, param.name, values)
+            out |= i.read("ret", fn, i.hot)
+        for fn in methods(i, value.cls, "__set_name__", exact=value.exact) if isinstance(value, Inst) and getters else ():
+            i.record((Func(fn, bound=True),), i.unit.fn.node if i.unit.fn else fn.node, "callee")
+            for param in fn.positional[2:3]:
+                i.push_name(fn.scope, param.name, [Const(name)])
+        out |= {value} if not getters else set()
+    return frozenset(out)
+
+
 def _own_class(i: Interp, found: Values, receiver: Inst | Cls) -> None:
     # A class method runs with the class that it is taken from; of many classes, only their common base is told.
     for value in found:
@@ -239,7 +260,7 @@ def _instance_attribute(i: Interp, value: Inst, name: str) -> Values:
         return _bind(i, apart, bound=True) | frozenset((Overrides(value.cls, name),))
     if found:
         _own_class(i, found, value)
-        out = _bind(i, found, bound=True)
+        out = _bind(i, _given(i, found, value, name), bound=True)
         # A field that is declared with an outside type may hold one of the packages' own; both are kept.
         return out or EMPTY
     outside = i.a.outside_bases(i.unit, value.cls)
@@ -269,7 +290,7 @@ def _class_attribute(i: Interp, value: Cls, name: str) -> Values:
         _own_class(i, found, value)
         members_of_enum = is_enum(i.a.outside_bases(i.unit, value.cls))
         plain = members_of_enum and any(not isinstance(v, Func) for v in found)
-        return _bind(i, found, bound=False) | (frozenset((Inst(value.cls, exact=True),)) if plain else EMPTY)
+        return _bind(i, _given(i, found, value, name), bound=False) | (frozenset((Inst(value.cls, exact=True),)) if plain else EMPTY)
     for owner in i.a.mro(i.unit, value.cls):
         for meta in i.read("meta", owner):
             of_meta = members(i, meta.cls, name, exact=True) if isinstance(meta, Cls) else EMPTY

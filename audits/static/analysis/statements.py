@@ -32,7 +32,7 @@ def enter(i: Interp, fn: FunctionInfo) -> None:
         if param.annotation is not None:
             values = i.annotation(param.annotation, outer)
             i.a.declared[param] = values
-            i.push_name(scope, param.name, values)
+            i.a.push(i.a.name_key(scope, param.name, hot=i.hot), values)
         if param.default is not None:
             i.push_name(scope, param.name, i.eval(param.default, outer))
         if fn in i.a.entries and i.hot:

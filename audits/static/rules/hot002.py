@@ -146,6 +146,12 @@ RULE = Rule(
             "import torch\nNAMES = ('exp', 'log')\ndef step(x):\n"
             "    for name in NAMES:\n        x = getattr(torch, name)(x)\n    return x\n",
         ),
+        _case(
+            "getattr with a name that every caller spells out",
+            "class Log:\n    def on_start(self, x):\n        return x\n    def on_end(self, x):\n        return x\nLOGS = [Log()]\n"
+            "def emit(event: str, x):\n    for log in LOGS:\n        getattr(log, f'on_{event}')(x)\n"
+            "def step(x):\n    emit('start', x)\n    emit('end', x)\n    return x\n",
+        ),
         _case("eval outside the hot path", "def step(x):\n    return x\ndef tool(text):\n    return eval(text)\n"),
         _case("model.eval is not eval", "def step(model, x):\n    model.eval()\n    return x\n"),
         _case(
@@ -228,6 +234,12 @@ RULE = Rule(
         _case("importlib", "import importlib\ndef step(x):\n    return importlib.import_module('json').dumps(x)\n"),
         _case("__import__", "def step(x):\n    return __import__('json').dumps(x)\n"),
         _case("computed getattr", "import torch\ndef step(x, name):\n    return getattr(torch, name)(x)\n"),
+        _case(
+            "getattr with a name that one caller computes",
+            "class Log:\n    def on_start(self, x):\n        return x\nLOGS = [Log()]\n"
+            "def emit(event: str, x):\n    for log in LOGS:\n        getattr(log, event)(x)\n"
+            "def step(x):\n    emit('on_start', x)\n    emit('_'.join(x.names), x)\n    return x\n",
+        ),
         _case("computed getattr from text", "import torch\ndef step(x, i):\n    return getattr(torch, f'f{i}')(x)\n"),
         _case("methodcaller", "from operator import methodcaller\ndef step(x):\n    return methodcaller('exp')(x)\n"),
         _case("attrgetter", "import operator\ndef step(x):\n    return operator.attrgetter('mH')(x)\n"),

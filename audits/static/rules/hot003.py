@@ -285,6 +285,9 @@ _INVALID = (
         "        self.layer = torch.nn.Linear(2, 2)\n        self.layer.register_forward_hook(self.look)\n"
         "    def look(self, module, given, out):\n        self.seen = out.mean().item()\n"
         "    def forward(self, x):\n        return self.layer(x)\nnet = Net()\n")),
+    _case("a method that a descriptor gives", "return Box().read(x)", head=(
+        "def read(x):\n    return x.numpy(force=True)\nclass Reading:\n    def __get__(self, instance, owner):\n        return read\n"
+        "class Box:\n    read = Reading()\n")),
     _case("in another module", "return lift(x)", head="from pkg.lift import lift\n", lift="def lift(v):\n    return v.item()\n"),
     _case("a callback", "return apply(lambda v: v.item(), x)", head="def apply(fn, v):\n    return fn(v)\n"),
     _case("a property", "return Box(x).value", head=(
