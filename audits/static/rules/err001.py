@@ -18,7 +18,7 @@ MANUAL = """\
 A handler that catches everything, or that catches anything and goes on as if nothing had happened, turns a bug into a
 wrong number. This rule reports: `except:`, `except Exception` and `except BaseException`, under any alias, that may end
 otherwise than by raising; handlers that only pass, tell, count, continue, or make up a value (a constant, a name that was there
-before, zeros, a helper that returns those); `contextlib.suppress`; an `__exit__` that may return true; leaving a `finally`;
+before or a part of it, zeros, a helper that returns those); `contextlib.suppress`; an `__exit__` that may return true; leaving a `finally`;
 `gather(return_exceptions=True)` whose results nobody looks at, `optimize(catch=...)`, and work given to a pool whose
 results nobody asks for.
 
@@ -284,6 +284,8 @@ RULE = Rule(
             "def step(x):\n    try:\n        y = x.work()\n    except ValueError:\n        y = None\n"
             "    if y is None:\n        raise TypeError('bad')\n    return y\n")}),
         _case("a missing key", "    except KeyError:\n        y = 0\n"),
+        _module("another item of the same rows",
+                "def step(rows, i):\n    try:\n        return rows[i]\n    except IndexError:\n        return rows[-1]\n"),
     ),
     invalid=(
         *_SWALLOWED_CASES,
@@ -293,6 +295,8 @@ RULE = Rule(
         _case("in a tuple", "    except (ValueError, Exception):\n        y = x.other()\n"),
         _case("a named one ignored", "    except RuntimeError:\n        pass\n"),
         _case("a stand-in that was there before", "    except RuntimeError:\n        y = x.other\n"),
+        _module("a part of what was there before", "def step(grid, k):\n    try:\n        return grid[grid.peaks(k)]\n"
+                "    except RuntimeError:\n        return grid[:k]\n"),
         _case("a stand-in value", "    except torch.linalg.LinAlgError:\n        return 0.0\n"),
         _case("a named one that is only told", "    except RuntimeError:\n        print('failed')\n        y = float('nan')\n"),
         _case("a finally that returns", "    finally:\n        return 1\n"),

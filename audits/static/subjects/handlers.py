@@ -185,6 +185,8 @@ class Handlers:
             return ir.dotted(expr) is not None
         if isinstance(expr, ir.UnaryOp):
             return self.made_up(unit, expr.operand, depth)
+        if isinstance(expr, ir.Subscript):  # a part of what was there before
+            return self.made_up(unit, expr.value, depth) and not any(_works(n) for n in ir.walk(expr.index))
         if isinstance(expr, ir.IfExp):
             return self.made_up(unit, expr.body, depth) and self.made_up(unit, expr.orelse, depth)
         if isinstance(expr, (ir.BoolOp, ir.Sequence)):
@@ -299,6 +301,7 @@ class Handlers:
         if (
             self._told_only(unit, statement, handler, names)
             or self._question(unit, handler)
+            or _another_part(statement, handler, names)
             or self._asked(unit, statement, handler, names)
         ):
             return False
@@ -386,6 +389,18 @@ def _values(handler: ir.Handler) -> list[ir.Expr]:
     # What a handler returns or binds.
     nodes = (n for s in handler.body for n in ir.walk(s) if isinstance(n, (ir.Assign, ir.Return)))
     return [n.value for n in nodes if n.value is not None]
+
+
+def _another_part(statement: ir.Try, handler: ir.Handler, names: set[str]) -> bool:
+    # `try: x = rows[i] except IndexError: x = rows[-1]`: what is not there is answered with what is, and no work has failed.
+    made = _values(handler)
+    if names - {"IndexError"} - ANSWERED or not made or not all(isinstance(v, ir.Subscript) for v in made):
+        return False
+    return not any(_works(n) for s in statement.body for n in ir.walk(s))
+
+
+def _works(node: ir.Node) -> bool:
+    return isinstance(node, ir.Comprehension) or (isinstance(node, ir.Call) and ir.last_name(node.func) not in _TRIVIAL)
 
 
 def _mentions(node: ir.Node, name: str) -> bool:
