@@ -17,8 +17,8 @@ arguments and functions - and known conversions change them: `deg2rad`, `radians
 helpers run for what they are given, and reports: degrees in a trigonometric function, in the angle of `polar` or in
 `exp(1j ...)`; a second conversion of the same kind; a value under a name, parameter, key or function name of another
 unit; sums, comparisons and choices of different units; products of decibels with decibels or with linear values (a
-power or a variance without a suffix is linear, and decibels under such a name are a mixture too); roots and logarithms
-of decibels; a power of ten of decibels that were not divided; and a full width (`fov`) used on both sides of zero.
+power or a variance without a suffix is linear, and decibels under such a name, or what was divided by them, are a mixture
+too); roots and logarithms of decibels; a power of ten of decibels that were not divided; and a full width (`fov`) used on both sides of zero.
 Objects keep the units of their fields one by one, so a class may serve several units.
 
 What has no unit by name and by arithmetic is unknown, and the unknown is never a finding.
@@ -70,6 +70,7 @@ _INVALID = (
     _case("converted twice", "return math.radians(math.radians(x_deg))", "x_deg"),
     _case("converted the wrong way", "return torch.sin(azimuth_deg * 180 / math.pi)", "azimuth_deg"),
     _case("a phase", "return torch.exp(1j * phase_deg)", "phase_deg"),
+    _case("a power over decibels", "noise_variance = clean.abs().square().mean() / snr_db\n    return noise_variance", "clean, snr_db"),
     _case("decibels times linear", "return power_linear * gain_db", "power_linear, gain_db"),
     _case("decibels times a power", "return noise_variance * snr_db", "noise_variance, snr_db"),
     _case("decibels plus linear", "return snr_db + snr_linear", "snr_db, snr_linear"),
@@ -123,6 +124,8 @@ _VALID = (
     _case("decibels to linear", "return power * 10.0 ** (-snr_db / 20.0)", "power, snr_db"),
     _case("linear to decibels", "power_db = 10 * torch.log10(power_linear)\n    return power_db", "power_linear"),
     _case("sums of decibels", "return tx_db + gain_db - loss_db", "tx_db, gain_db, loss_db"),
+    _case("a slope over decibels", "slope = (rmse - low) / step_db\n    noise_power = power + slope * over_db\n    return noise_power",
+          "rmse, low, step_db, power, over_db"),
     _case("decibels over their span", "return (snr_db - low_db) / (high_db - low_db)", "snr_db, low_db, high_db"),
     _case("a helper for any unit", "snr_db = mid(low_db, high_db)\n    a_rad = mid(0.0, limit_rad)\n    return torch.sin(a_rad), snr_db",
           "low_db, high_db, limit_rad", "def mid(low, high):\n    return low + (high - low) / 2\n"),

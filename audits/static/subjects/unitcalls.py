@@ -211,7 +211,7 @@ def power(f: UnitFlow, frame: Frame, node: ir.Expr, base: Value, exponent: Value
 
 def root(f: UnitFlow, frame: Frame, node: ir.Expr, value: Value) -> Value:
     """The square root."""
-    if DB in value.said():
+    if DB in value.said() or value.over_level:
         f.report(frame, node, "the square root of a value in dB is taken")
         return NOTHING
     return Value(frozenset(Unit(u.name, u.power / 2, u.implied) if u.name != LINEAR else u for u in value.units))

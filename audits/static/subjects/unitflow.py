@@ -161,6 +161,8 @@ class UnitFlow:
                     self.report(frame, node, f"{what or name} is in {said}, and a value in {unit} is given to it")
         elif implied is not None and DB in value.said():
             self.report(frame, node, f"{what or name} is {implied}, and a value in dB is given to it")
+        if LINEAR in (said, implied) and value.over_level:
+            self.report(frame, node, f"{what or name} is {LINEAR}, and what is given to it was divided by a value in dB")
 
     # -- statements
 

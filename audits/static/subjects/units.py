@@ -164,6 +164,11 @@ class Value:
         return frozenset(u.name for u in self.units if u.power == 1 and not u.implied)
 
     @property
+    def over_level(self) -> bool:
+        """Whether something was divided by a value that is in dB by name."""
+        return any(u.name == DB and u.power < 0 and not u.implied for u in self.units)
+
+    @property
     def within(self) -> frozenset[str]:
         """The units of the value, or of what it holds."""
         held = [*(self.items or ()), *([self.each] if self.each is not None else [])]
