@@ -230,9 +230,9 @@ def _given(i: Interp, found: Values, receiver: Inst | Cls, name: str) -> Values:
         getters = methods(i, value.cls, "__get__", exact=value.exact) if isinstance(value, Inst) else []
         for fn in getters:
             i.record((Func(fn, bound=True),), i.unit.fn.node if i.unit.fn else fn.node, "callee")
-            given = ({receiver}, {Cls(receiver.cls)}) if isinstance(receiver, Inst) else ({ExtInst("builtins.None")}, {receiver})
-            for param, values in zip(fn.positional[1:], given, strict=False):
-                i.push_name(fn.scope, param.name, values)
+            given: tuple[Value, Value] = (receiver, Cls(receiver.cls)) if isinstance(receiver, Inst) else (NOTHING, receiver)
+            for param, one in zip(fn.positional[1:], given, strict=False):
+                i.push_name(fn.scope, param.name, [one])
             out |= i.read("ret", fn, i.hot)
         for fn in methods(i, value.cls, "__set_name__", exact=value.exact) if isinstance(value, Inst) and getters else ():
             i.record((Func(fn, bound=True),), i.unit.fn.node if i.unit.fn else fn.node, "callee")

@@ -18,8 +18,8 @@ helpers run for what they are given, and reports: degrees in a trigonometric fun
 `exp(1j ...)`; a second conversion of the same kind; a value under a name, parameter, key or function name of another
 unit; sums, comparisons and choices of different units; products of decibels with decibels or with linear values (a
 power or a variance without a suffix is linear, and decibels under such a name, or what was divided by them, are a mixture
-too); roots and logarithms of decibels; a power of ten of decibels that were not divided; and a full width (`fov`) used on both sides of zero.
-Objects keep the units of their fields one by one, so a class may serve several units.
+too); roots and logarithms of decibels; a power of ten of decibels that were not divided; and a full width (`fov`) used on both sides
+of zero. Objects keep the units of their fields one by one, so a class may serve several units.
 
 What has no unit by name and by arithmetic is unknown, and the unknown is never a finding.
 """

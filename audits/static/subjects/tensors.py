@@ -62,6 +62,8 @@ _LISTS = frozenset({"unbind", "split", "chunk", "tensor_split", "hsplit", "vspli
 _CONTAINERS = ("tuple", "list", "dict", "Sequence", "Iterable", "Mapping", "Callable", "type", "Iterator", "set", "MutableMapping",
                "Collection", "Generator", "List", "Dict", "Tuple", "Type", "defaultdict", "deque", "MutableSequence")  # fmt: skip
 _OF_CONTAINERS = frozenset({"values", "index", "split", "chunk", "unbind"})
+_ENTRIES = frozenset({"get", "pop", "popleft", "setdefault"})
+_MAPPINGS = frozenset({"dict", "Mapping", "Dict", "defaultdict", "MutableMapping", "OrderedDict"})
 _VIEWS = frozenset({"items", "keys", "values"})
 _VALUES = -1  # stands for the values of a mapping, where others name an item of a row
 _DEPTH = 12
@@ -103,13 +105,77 @@ class Tensors:
         found = [p for p in self.origins.of(place) if not started(p.expr)]
         return bool(found) and all(p.expr is not place.expr and self.certain(p, depth - 4) for p in found)
 
+    def _declared_tensor(self, place: Place, depth: int) -> bool:
+        said = self._declared(place, depth)
+        return said is not None and _is_tensor_type(said.expr)
+
+    def _declared(self, place: Place, depth: int) -> Place | None:
+        # What annotations say of an expression: of the container that it is taken from, or of what it names.
+        expr = place.expr
+        if depth <= 0:
+            return None
+        if isinstance(expr, ir.Subscript):
+            held = self._declared(place.at(expr.value), depth - 1)
+            if isinstance(expr.index, ir.Slice):
+                return held
+            return self._meant(held and _item(held, _number(expr.index)))
+        if isinstance(expr, ir.Call) and isinstance(expr.func, ir.Attribute) and expr.func.attr in _ENTRIES:
+            held = self._declared(place.at(expr.func.value), depth - 1)
+            given = usage.positional(expr)
+            plain = expr.func.attr in ("pop", "popleft") or len(given) < 2 or self.certain(place.at(given[1]), depth - 1)
+            return self._meant(held and _item(held, None)) if plain else None
+        if isinstance(expr, ir.Name):
+            return self._declared_name(place, expr, depth)
+        if isinstance(expr, ir.Attribute):
+            for receiver in self.unit(place).receivers.get(expr, frozenset()):
+                for owner in (self.flow.analysis.mro_cache.get(receiver.cls) or [receiver.cls]) if isinstance(receiver, Inst) else ():
+                    for statement in owner.node.body:
+                        if isinstance(statement, ir.Assign) and ir.last_name(statement.targets[0]) == expr.attr and statement.annotation:
+                            return self._meant(Place(statement.annotation, owner.module, None))
+        if isinstance(expr, ir.Call):
+            callees = list(self.unit(place).calls.get(expr, frozenset()))
+            fn = callees[0].fn if len(callees) == 1 and isinstance(callees[0], Func) else None
+            return self._meant(Place(fn.node.returns, fn.module, None)) if fn is not None and fn.node.returns is not None else None
+        return None
+
+    def _declared_name(self, place: Place, expr: ir.Name, depth: int) -> Place | None:
+        own = place.fn.node if place.fn is not None else None
+        for param in own.params if own is not None else ():
+            if param.name == expr.id:
+                plain = param.annotation is not None and param.kind not in ("*", "**")
+                return self._meant(place.at(param.annotation)) if plain and param.annotation is not None else None
+        found = self.bindings.of(place, expr.id)
+        if len(found) != 1 or found[0][0].fn is not place.fn:
+            return None
+        bound, element = found[0]
+        for node in ir.walk_own(own.body) if own is not None else ():
+            if isinstance(node, ir.Assign) and node.value is bound.expr and node.annotation is not None:
+                return self._meant(place.at(node.annotation))
+        held = self._declared(bound, depth - 1)
+        return self._meant(held and _element(held)) if element else held
+
+    def _meant(self, place: Place | None) -> Place | None:
+        # An annotation, or the type that it is another name of.
+        for _ in range(3):
+            if place is None or not isinstance(place.expr, ir.Name):
+                break
+            found = self.flow.definitions(Place(place.expr, place.module, None), place.expr.id)
+            if len(found) != 1 or not isinstance(found[0].expr, (ir.Subscript, ir.Name, ir.BinOp)):
+                break
+            place = found[0]
+        return place
+
     def holds(self, place: Place, part: int | None = None, depth: int = _DEPTH) -> bool:
         """Whether all that iterating over the expression yields is a tensor, or, of rows, their item `part`; of a mapping, its values."""
         key = (place.expr, part)
         if key not in self._holding:
             self._holding[key] = False
-            self._holding[key] = depth > 0 and self._holds(place, part, depth - 1)
+            self._holding[key] = depth > 0 and (self._holds(place, part, depth - 1) or self._declared_holds(place, part, depth - 1))
         return self._holding[key]
+
+    def _declared_holds(self, place: Place, part: int | None, depth: int) -> bool:
+        said = self._declared(place, depth)
+        return said is not None and _holds_tensors(_present(said.expr), part)
 
     def _holds(self, place: Place, part: int | None, depth: int) -> bool:
         expr = place.expr
@@ -200,7 +266,7 @@ class Tensors:
             plain = set(expr.ops) & {"is", "is not", "in", "not in"}
             return not plain and any(self.certain(place.at(e), depth - 1) for e in (expr.left, *expr.comparators))
         if isinstance(expr, ir.Subscript):
-            return self.certain(place.at(expr.value), depth - 1)
+            return self.certain(place.at(expr.value), depth - 1) or self._declared_tensor(place, depth)
         if isinstance(expr, ir.IfExp):
             return all(self.certain(place.at(e), depth - 1) for e in (expr.body, expr.orelse))
         if isinstance(expr, ir.NamedExpr):
@@ -217,7 +283,9 @@ class Tensors:
                 return True
         found = [(p, e) for p, e in self.bindings.of(place, expr.id) if p.fn is place.fn and not _inside_default(p, fn)]
         bound = [(p, e) for p, e in found if e or not _is_plain(p.expr)]
-        return bool(bound) and all(self._element(p, depth - 1) if e else self.certain(p, depth - 1) for p, e in bound)
+        if bound and all(self._element(p, depth - 1) if e else self.certain(p, depth - 1) for p, e in bound):
+            return True
+        return self._declared_tensor(place, depth)
 
     def _is_alias(self, place: Place) -> bool:
         name = place.expr
@@ -282,8 +350,10 @@ class Tensors:
         func = expr.func
         if isinstance(func, ir.Attribute) and self.certain(place.at(func.value), depth - 1):
             return func.attr not in _PLAIN
-        if isinstance(func, ir.Attribute) and callees and all(_by_name(c) for c in callees):
+        if isinstance(func, ir.Attribute) and func.attr not in _ENTRIES and callees and all(_by_name(c) for c in callees):
             return func.attr in _REDUCED and not self._number(place, func.value)
+        if isinstance(func, ir.Attribute) and func.attr in _ENTRIES and self._declared_tensor(place, depth):
+            return True
         known = [c for c in callees if not (isinstance(c, Func) and c.weak)]
         return bool(known) and all(self._makes(c, depth) for c in known)
 
@@ -359,8 +429,58 @@ def _holds_tensors(annotation: ir.Expr, part: int | None) -> bool:
         return False
     items = annotation.index.items if isinstance(annotation.index, ir.Sequence) else [annotation.index]
     kept = [i for i in items if not (isinstance(i, ir.Constant) and i.value is ...)]
-    mapping = ir.last_name(annotation.value) in ("dict", "Mapping", "Dict", "defaultdict", "MutableMapping")
+    mapping = ir.last_name(annotation.value) in _MAPPINGS
     return part == (_VALUES if mapping else None) and all(_is_tensor_type(i) for i in (kept[-1:] if mapping else kept))
+
+
+def _present(annotation: ir.Expr) -> ir.Expr:
+    # `T` of `T | None` and of `Optional[T]`
+    if isinstance(annotation, ir.BinOp) and annotation.op == "|":
+        sides = [s for s in (annotation.left, annotation.right) if not _is_none(s)]
+        return _present(sides[0]) if len(sides) == 1 else annotation
+    if isinstance(annotation, ir.Subscript) and ir.last_name(annotation.value) in ("Optional", "Annotated", "Final", "ClassVar"):
+        index = annotation.index
+        return _present(index.items[0] if isinstance(index, ir.Sequence) and index.items else index)
+    return annotation
+
+
+def _arguments(said: Place) -> tuple[str, list[ir.Expr]]:
+    # A container's name and the types that it is said to hold.
+    annotation = _present(said.expr)
+    if not isinstance(annotation, ir.Subscript) or ir.last_name(annotation.value) not in _CONTAINERS:
+        return "", []
+    items = annotation.index.items if isinstance(annotation.index, ir.Sequence) else [annotation.index]
+    return ir.last_name(annotation.value), list(items)
+
+
+def _item(said: Place, index: int | None) -> Place | None:
+    # What annotations say of an item of a container.
+    name, items = _arguments(said)
+    if name in _MAPPINGS:
+        return said.at(items[-1]) if len(items) == 2 else None
+    if name in ("Callable", "type", "Type", "Iterator", "Iterable", "Generator", "set", ""):
+        return None
+    kept = [i for i in items if not (isinstance(i, ir.Constant) and i.value is ...)]
+    if len(kept) == 1:
+        return said.at(kept[0])
+    if index is not None and -len(kept) <= index < len(kept):
+        return said.at(kept[index])
+    return said.at(kept[0]) if kept and all(_is_tensor_type(k) for k in kept) else None
+
+
+def _element(said: Place) -> Place | None:
+    # What iterating over the container yields.
+    name, items = _arguments(said)
+    if name in ("Iterator", "Iterable", "Generator", "set"):
+        return said.at(items[0])
+    return None if name in _MAPPINGS else _item(said, None)
+
+
+def _number(index: ir.Expr) -> int | None:
+    sign = isinstance(index, ir.UnaryOp) and index.op == "-"
+    value = index.operand if isinstance(index, ir.UnaryOp) and sign else index
+    found = value.value if isinstance(value, ir.Constant) and isinstance(value.value, int) else None
+    return -found if sign and found is not None else found
 
 
 def _is_plain(expr: ir.Expr) -> bool:
