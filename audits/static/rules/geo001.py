@@ -19,9 +19,10 @@ Two definitions of the steering vector differ sooner or later: in the array's ce
 angle convention, in a factor of the wavelength - and nothing fails, the estimate is only wrong. This rule finds every
 complex exponential whose phase is that of a wave over an array: `exp(1j ...)` of torch, NumPy or cmath, `polar`, `rect`,
 `e ** (1j ...)`, cosine and sine of one phase; with a distance (`norm`, `cdist`, `hypot`, the root of a sum of squares)
-or a direction cosine times pi, a wavelength, positions or an index in it. Every function is run over what its values are made
-of, in order and again for what its callers pass: variables, containers, fields, methods, modules, decorators, partials and tables
-of functions are followed, and a helper that makes an exponential of anything is no definition, but the call that passes it such
+or a direction cosine (by arithmetic or by name, as `u` is) times pi, a wavelength, positions or an index in it.
+Every function is run over what its values are made of, in order and again for what its callers pass: variables, containers,
+fields, methods, modules, decorators, partials and tables of functions are followed, and a helper that makes an exponential of
+anything is no definition, but the call that passes it such
 a phase is one. Only `geometry.steering`, and what it calls, may hold one.
 
 A variant for studies is allowed beside the definition, in its module, under its name with a qualifier (`fresnel_`,
@@ -111,6 +112,9 @@ _INVALID = (
           "    return np.exp(-2j * np.pi / array.wavelength_m * d)"),
     _case("element by element", "return [cmath.exp(-2j * math.pi * math.dist(p, az) / 0.3) for p in el]"),
     _case("a far field", "return torch.exp(1j * math.pi * torch.arange(12) * torch.sin(az))"),
+    _case("half a wavelength over direction cosines", "return np.exp(1j * np.pi * np.outer(np.arange(8), u))", arguments="u"),
+    _case("half a wavelength, element by element of a grid",
+          "u = torch.linspace(-1, 1, 91)\n    return torch.exp(1j * math.pi * (torch.arange(8) - 3.5)[:, None] * u)", arguments=""),
     _case("a Fresnel chirp", "x = positions(array)\n    return torch.exp(-1j * math.pi * x**2 / (array.wavelength_m * r))"),
     _case("e to a power", _D + "return math.e ** (1j * k * d)"),
     _case("the definition's own helper", _D + "return phasor(k * d)"),
@@ -156,6 +160,10 @@ _VALID = (
     _case("a DFT matrix", "n = torch.arange(8)\n    return torch.exp(-2j * math.pi * torch.outer(n, n) / 8)"),
     _case("a codebook",
           "h = torch.arange(array.n) - (array.n - 1) / 2\n    return phasor(2 * math.pi * torch.arange(8)[:, None] * h / array.n)"),
+    _case("frequencies called u", "x = np.arange(8)\n    return np.exp(-2j * np.pi * (np.outer(x, u) / 8 + 0.5))", arguments="u"),
+    _case("a Zadoff-Chu sequence of root u",
+          "n = torch.arange(63)\n    return torch.exp(-1j * math.pi * u * n * (n + 1) / 63)", arguments="u"),
+    _case("alternating signs", "u = torch.arange(8)\n    return torch.exp(1j * math.pi * u)"),
     _case("a table of phases", "return torch.polar(torch.ones(8), torch.arange(8) * 2 * math.pi / 8)"),
     _case("a random phase", "return torch.exp(2j * math.pi * torch.rand(4))"),
     _case("a rotary embedding", "f = 1.0 / 10000 ** (torch.arange(0, 8, 2) / 8)\n    angles = torch.outer(torch.arange(16), f)\n"

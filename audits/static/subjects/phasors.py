@@ -64,6 +64,7 @@ _DIRECTION = frozenset({"direction", "directions", "dirs", "cosine", "cosines", 
 _SINES = re.compile(
     r"^(sin|sine|cos)_(az|azimuth|el|elevation|theta|phi|angle|doa|aoa)|^(u|sin|sine|cosine)_grid$|^(az|azimuth|doa)_(sin|cos)$"
 )
+_COSINES = frozenset({"u", "us", "ux", "uy", "sine", "sines", "sins"})
 _MOTION = frozenset({"doppler", "velocity", "cfo", "fd", "time", "times", "fs", "embedding", "rope"})
 _NUMBERS = frozenset({"k", "kw", "kk", "beta", "kappa", "k0"})
 _LIGHT = (299792458.0, 3e8, 2.998e8, 2.99792458e8)
@@ -71,6 +72,7 @@ _LIGHT = (299792458.0, 3e8, 2.998e8, 2.99792458e8)
 # Marks of what a value is made of.
 WAVE, DISTANCE, NAMED, ELEMENT, DIRECTION, TRIG, RUN, PI = "wave", "distance", "named distance", "element", "direction", "trig", "run", "pi"
 MOTION, NUMBER, SQUARE, SQUARES, UNIT = "motion", "wave number", "square", "sum of squares", "unit vector"
+COSINE, GRID, FACTOR = "u", "grid", "another factor than pi"
 
 
 def geometric(marks: Marks, *, pair: bool = False) -> bool:
@@ -87,6 +89,8 @@ def geometric(marks: Marks, *, pair: bool = False) -> bool:
         return marks >= {TRIG, RUN, PI}
     if DISTANCE in marks or (NAMED in marks and marks & {NUMBER, SQUARE}):
         return True
+    if marks >= {COSINE, RUN, PI} and not marks & {FACTOR, SQUARE, MOTION}:
+        return True  # elements at half a wavelength
     if marks & {TRIG, DIRECTION, UNIT} and marks & {ELEMENT, RUN}:
         return True
     return any(marks >= both for both in ({TRIG, PI}, {DIRECTION, PI}, {TRIG, UNIT}, {TRIG, SQUARE}))
@@ -107,6 +111,8 @@ def said(name: str) -> Marks:
         out.add(DIRECTION)
     if lower in _NUMBERS:
         out.add(NUMBER)
+    if words & _COSINES:
+        out.add(COSINE)
     return frozenset(out)
 
 
@@ -139,7 +145,13 @@ class Waves(UnitFlow):
 
     def under_name(self, name: str, value: Value) -> Value:
         """A value with what its name says."""
-        return value if value.phasor is not None else _with(value, said(name))
+        if value.phasor is not None:
+            return value
+        more = said(name)
+        if COSINE in more and RUN in value.marks:  # a grid of them is no index of elements, and an index is none of them
+            more -= {COSINE} if GRID not in value.marks else set()
+            value = replace(value, marks=value.marks - {RUN}) if COSINE in more else value
+        return _with(value, more)
 
     def telling(self, value: Value) -> Value:
         """A value without its units."""
@@ -191,6 +203,8 @@ class Waves(UnitFlow):
 
     def _constant(self, node: ir.Constant, frame: Frame) -> Value:
         value = super()._constant(node, frame)
+        if isinstance(node.value, complex) and abs(node.value) != 1.0:
+            return _with(value, frozenset({FACTOR}))
         if value.number is None:
             return value
         if value.number in _LIGHT:
@@ -251,6 +265,7 @@ class Waves(UnitFlow):
             out |= {SQUARE}
         if node.op == "@" and TRIG in out:
             out |= {UNIT}
+        out = self._factored(node, left, right, number, out)
         if node.op == "/":
             if DISTANCE in right.marks:
                 out = (out - {DISTANCE, SQUARES}) | left.marks | {UNIT}
@@ -259,6 +274,18 @@ class Waves(UnitFlow):
             if left.number is not None and PI in left.marks and right.number is not None and right.number % 1:
                 out |= {WAVE}
         return Value(number=number, marks=out, imaginary=left.imaginary or right.imaginary, turned=united([left.turned, right.turned]))
+
+    def _factored(self, node: ir.BinOp, left: Value, right: Value, number: float | None, out: Marks) -> Marks:
+        # Whether a phase has another factor than pi: a full turn, the length of a transform.
+        if number is not None:
+            return out - {FACTOR} | ({FACTOR} if PI in out and not math.isclose(abs(number), math.pi, rel_tol=1e-4) else set())
+        factor = left.number if left.number is not None and not left.marks else right.number if not right.marks else None
+        if node.op == "/":
+            return out - {FACTOR} if factor == 2.0 and factor == right.number else out | {FACTOR}
+        if node.op == "*" and factor is not None and abs(factor) != 1.0:
+            return out - {FACTOR} if abs(factor) == 0.5 else out | {FACTOR}
+        turn = any(v.number is not None and math.isclose(v.number, math.tau) for v in (left, right))
+        return out | {FACTOR} if turn else out
 
     def _power(self, frame: Frame, node: ir.Expr, base: Value, exponent: Value) -> Value:
         if base.number is not None and math.isclose(base.number, math.e, rel_tol=1e-4) and exponent.imaginary:
@@ -287,7 +314,7 @@ class Waves(UnitFlow):
         if name in _TRIG:
             inner = marks(first)
             frame.noted.add((name.rstrip("_"), inner, node))
-            window = PI in inner and RUN in inner and WAVE not in inner
+            window = PI in inner and bool(inner & {RUN, GRID}) and WAVE not in inner
             return Value(marks=frozenset() if window else frozenset({TRIG}), turned=inner, imaginary=first.imaginary)
         if name in ("polar", "rect"):
             angle = named.get("angle", values[1] if len(values) > 1 else NOTHING)
@@ -328,7 +355,7 @@ class Waves(UnitFlow):
         if name in _RUNS:
             return Value(marks=frozenset({RUN}))
         if name in _GRIDS:
-            return Value(marks=made - {PI} if PI in made else made | {RUN})
+            return Value(marks=made - {PI} if PI in made else made | {RUN, GRID})
         if name in _INVERSE:
             return NOTHING
         if name in _FILLING:
