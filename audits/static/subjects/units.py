@@ -165,8 +165,8 @@ class Value:
 
     @property
     def over_level(self) -> bool:
-        """Whether something was divided by a value that is in dB by name."""
-        return any(u.name == DB and u.power < 0 and not u.implied for u in self.units)
+        """Whether something was divided by a value that is in dB by name, and may be in nothing else."""
+        return bool(self.units) and all(u.name == DB and u.power < 0 and not u.implied for u in self.units)
 
     @property
     def within(self) -> frozenset[str]:
