@@ -158,7 +158,9 @@ def _product(f: UnitFlow, frame: Frame, node: ir.BinOp, left: Value, right: Valu
     if f.is_conversion(factor_expr) or all(u.implied and u.name == DEG for u in known.units):
         return NOTHING
     if inverse and known is right:
-        return Value(frozenset(Unit(u.name, -u.power, u.implied) for u in right.units))
+        # Fields of one object share units where nothing tells them apart: only a divisor that says decibels itself is surely in them.
+        said = any(units.named_unit(ir.last_name(n)) == DB for n in ir.walk(node.right) if isinstance(n, (ir.Name, ir.Attribute)))
+        return Value(frozenset(Unit(u.name, -u.power, u.implied or (u.name == DB and not said)) for u in right.units))
     factor = 1.0 / other.scale if inverse and other.scale else other.scale
     return replace(_times(f, frame, node, known, factor), scaled=not other.imaginary, number=None)
 
@@ -184,7 +186,7 @@ def _combined(left: Value, right: Value, *, inverse: bool) -> Value:
     if a.name == LINEAR:
         return Value(frozenset((Unit(LINEAR, 1, a.implied or b.implied),)))
     total = a.power + sign * b.power
-    return Value(frozenset((Unit(a.name, total, a.implied),))) if total else NOTHING
+    return Value(frozenset((Unit(a.name, total, a.implied or total < 0),))) if total else NOTHING
 
 
 def _same_text(left: ir.Expr, right: ir.Expr) -> bool:
@@ -206,7 +208,8 @@ def power(f: UnitFlow, frame: Frame, node: ir.Expr, base: Value, exponent: Value
         return NOTHING
     if exponent.number == 0.5:
         return root(f, frame, node, base)
-    return Value(frozenset(Unit(u.name, u.power * exponent.number, u.implied) if u.name != LINEAR else u for u in base.units))
+    raised = (Unit(u.name, u.power * exponent.number, u.implied or exponent.number < 0) if u.name != LINEAR else u for u in base.units)
+    return Value(frozenset(raised))
 
 
 def root(f: UnitFlow, frame: Frame, node: ir.Expr, value: Value) -> Value:
