@@ -110,7 +110,7 @@ CONFIG_WRITES = _sinks(
     ("a deletion", "del given.train.epochs", "plan = given.train.model_dump()\ndel plan['epochs']\nreturn plan"),
     ("a section in a variable", "part = given.covariance\npart.beta = 0.5", "beta = given.covariance.beta\nbeta = 0.5\nreturn beta"),
     ("an unpacked target", "given.train.epochs, rest = 3, 4", "epochs, rest = given.train.epochs, 4\nreturn epochs"),
-    ("a loop's target", "for given.train.epochs in (3,):\n    pass", "for epochs in (given.train.epochs,):\n    pass"),
+    ("a loop's target", "~for given.train.epochs in (3,):\n    pass", "for epochs in (given.train.epochs,):\n    pass"),
     ("a chained assignment", "kept = given.loss.k = 1.0", "kept = other = given.loss.k\nreturn kept"),
     ("delattr", "delattr(given.train, 'epochs')", "plan = {'epochs': given.train.epochs}\nplan.pop('epochs')\nreturn plan"),
     ("a nested section", "given.covariance.shrinkage.base = 0.2", "base = given.covariance.shrinkage.base\nreturn base"),
