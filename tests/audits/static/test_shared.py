@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from audits.static import shared
+from audits.static.report import FORMATS
 from audits.static.run import audit
-from audits.static.settings import parse_settings
+from audits.static.settings import load_settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def in_a_process_of_its_own(code: str) -> str:
+    """What code prints where no earlier test has left a thread behind."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SHARED = """
+import os, time
+from audits.static import shared
+parent = os.getpid()
+def run(task):
+    time.sleep(0.002)
+    if DIES and os.getpid() != parent:
+        os._exit(1)
+    return task.upper(), os.getpid()
+found = shared.results([f"t{n}" for n in range(40)], run, processes=2)
+assert list(found) == [f"t{n}" for n in range(40)]
+assert [name for name, _ in found.values()] == [f"T{n}" for n in range(40)]
+print(len({pid for _, pid in found.values()}))
+"""
 
 
 def test_both_processes_take_part_and_the_order_stays() -> None:
-    tasks = [f"t{n}" for n in range(40)]
-
-    def run(task: str) -> tuple[str, int]:
-        time.sleep(0.002)
-        return task, os.getpid()
-
-    found = shared.results(tasks, run, processes=2)
-    assert list(found) == tasks
-    assert [name for name, _ in found.values()] == tasks
-    assert len({pid for _, pid in found.values()}) == 2
+    assert in_a_process_of_its_own(SHARED.replace("DIES", "False")) == "2\n"
 
 
-def test_what_a_child_does_not_finish_is_run_here() -> None:
-    parent = os.getpid()
-
-    def run(task: str) -> str:
-        time.sleep(0.002)
-        if os.getpid() != parent:
-            os._exit(1)
-        return task.upper()
-
-    assert shared.results(["a", "b", "c", "d"], run, processes=2) == {"a": "A", "b": "B", "c": "C", "d": "D"}
+def test_what_a_child_does_not_finish_is_run_by_its_parent() -> None:
+    assert in_a_process_of_its_own(SHARED.replace("DIES", "True")) == "1\n"
 
 
 def test_an_error_of_a_task_is_raised_here() -> None:
@@ -66,8 +77,13 @@ def test_two_processes_reach_the_verdict_of_one(tmp_path: Path) -> None:
         "    except Exception:\n        pass\n",
         encoding="utf-8",
     )
-    settings = parse_settings({"packages": ["pkg"], "hot-path": {"entry-points": ["pkg:step"]}})
-    one, two = (audit(tmp_path, settings, processes=n) for n in (1, 2))
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.audits]\npackages = ["pkg"]\n[tool.audits.hot-path]\nentry-points = ["pkg:step"]\n', encoding="utf-8"
+    )
+    one = audit(tmp_path, load_settings(tmp_path / "pyproject.toml"))
+    command = "from audits.static import cli\ncli.cores = lambda: 2\ncli.main(['--root', {root!r}, '--no-cache', '--format', 'json'])"
+    two = json.loads(in_a_process_of_its_own(command.format(root=str(tmp_path))))
     assert {f.rule for f in one.findings} == {"HOT001", "HOT003", "ERR001", "RNG001"}
-    assert (two.findings, two.proofs, two.checked) == (one.findings, one.proofs, one.checked)
-    assert two.timings_s.keys() == one.timings_s.keys()
+    expected = json.loads(FORMATS["json"](one))
+    assert (two["findings"], two["proofs"]) == (expected["findings"], expected["proofs"])
+    assert two["timings_s"].keys() == expected["timings_s"].keys()
