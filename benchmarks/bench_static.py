@@ -15,12 +15,13 @@ from generated_packages import write_package
 from audits.static.run import audit
 from audits.static.settings import load_settings
 from audits.static.source.cache import Cache
+from audits.static.source.worker import cores
 
 ROOT = Path(__file__).parents[1]
 
 
 def run(root, folder):
-    return audit(root, load_settings(root / "pyproject.toml"), cache=Cache.open(folder, required=True))
+    return audit(root, load_settings(root / "pyproject.toml"), cache=Cache.open(folder, required=True), processes=cores())
 
 
 def parse_only(root):
