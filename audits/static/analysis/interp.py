@@ -46,7 +46,6 @@ _UNINFORMATIVE = frozenset(
     {"typing.Any", "builtins.object", "typing.Callable", "collections.abc.Callable", "typing.Protocol", "typing.Self",
      "builtins.dict", "builtins.list", "builtins.tuple", "builtins.set", "typing_extensions.Protocol"}
 )  # fmt: skip
-_STORING_METHODS = frozenset({"append", "add", "insert", "extend", "update", "setdefault", "appendleft", "register"})
 
 
 class Interp:

@@ -1,24 +1,10 @@
-"""Shapes of single expressions: operands, literals, einsum texts, and a text that is equal for equal code."""
+"""Shapes of single expressions: operands, literals, and a text that is equal for equal code."""
 
 from __future__ import annotations
 
 import re
 
 from audits.static.source import ir
-
-
-def repeats_index(index: ir.Expr) -> bool:
-    """Whether an index names the same axis position twice, as `[i, i]` does."""
-    names = [key(i) for i in index.items if isinstance(i, ir.Name)] if isinstance(index, ir.Sequence) else []
-    return len(names) != len(set(names))
-
-
-def along_one_axis(call: ir.Call) -> bool:
-    """Whether a norm or sum runs along one axis: that of vectors, not of a matrix."""
-    given = [a.value for a in call.args if a.keyword in ("dim", "axis")]
-    if not given and isinstance(call.func, ir.Attribute) and ir.last_name(call.func) == "sum":
-        given = [a.value for a in call.args if a.keyword is None][:1]
-    return any(isinstance(g, (ir.Constant, ir.UnaryOp)) for g in given)
 
 
 def is_scalar(expr: ir.Expr) -> bool:
@@ -41,15 +27,6 @@ def operand(expr: ir.Expr, names: frozenset[str]) -> ir.Expr | None:
     return None
 
 
-def swapped_by_einsum(expr: ir.Expr) -> ir.Expr | None:
-    """X of `einsum("...ij->...ji", X)`."""
-    if not (isinstance(expr, ir.Call) and ir.last_name(expr.func) == "einsum" and len(expr.args) == 2):
-        return None
-    spec = expr.args[0].value
-    inputs, _, out = str(spec.value).replace(" ", "").partition("->") if isinstance(spec, ir.Constant) else ("", "", "")
-    return expr.args[1].value if len(inputs) >= 2 and out == inputs[:-2] + inputs[:-3:-1] else None
-
-
 _LIBRARIES = re.compile(r"^(torch|th|np|numpy|jnp|jax|tnp|cp|cupy|F|functional|[a-z]{0,3}la|linalg|LA|TLA|xp|math|scipy)(\.|$)")
 
 
@@ -66,25 +43,6 @@ def operands_of(expr: ir.Call) -> list[ir.Expr]:
     if isinstance(expr.func, ir.Attribute) and not _LIBRARIES.match(ir.dotted(expr.func.value) or "-"):
         return [expr.func.value, *plain]
     return plain
-
-
-def unwrapped(expr: ir.Expr) -> ir.Expr:
-    """An expression without `.real` and unary plus."""
-    while True:
-        if isinstance(expr, ir.Attribute) and expr.attr == "real":
-            expr = expr.value
-        elif isinstance(expr, ir.UnaryOp) and expr.op == "+":
-            expr = expr.operand
-        else:
-            return expr
-
-
-def repeats_letter(spec: ir.Expr) -> bool:
-    """Whether an einsum of one operand sums over a repeated letter: a trace."""
-    if not isinstance(spec, ir.Constant) or not isinstance(spec.value, str) or "," in spec.value:
-        return False
-    inputs, _, out = spec.value.replace(" ", "").partition("->")
-    return any(inputs.count(c) == 2 and c not in out for c in set(inputs) if c.isalpha())
 
 
 def key(expr: ir.Expr) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,8 +167,3 @@ def either(values: list[Value] | tuple[Value, ...]) -> Value:
 def constant(expr: ir.Expr | None) -> object:
     """The value of a literal."""
     return expr.value if isinstance(expr, ir.Constant) else None
-
-
-def plain_arguments(call: ir.Call) -> Iterator[tuple[str | None, ir.Expr]]:
-    """The arguments of a call that are written out, each with its keyword."""
-    return ((a.keyword, a.value) for a in call.args if not a.star)
